@@ -1,0 +1,255 @@
+"""
+Market data as the rest of the package sees it: validated, read-only arrays and date splits.
+
+The one time convention: row ``t`` of every array is known at the close of ``dates[t]``. ``returns[t]`` is the simple
+return from close ``t-1`` to close ``t``. Nothing here repairs data: prices that are not clean are refused, with the place.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from quantflux_sb3.market.validation import check_price_frame, check_price_series
+
+#: Rows before a window that the slowest feature needs; no episode starts earlier.
+WARMUP_DAYS = 126
+#: Shortest split that an env accepts [rows that earn a return].
+MIN_SPLIT_DAYS = 21
+EQUAL_WEIGHT = "equal weight"
+
+
+@dataclass(frozen=True)
+class DateSplits:
+    """
+    Chronological train / validation / test split. Test is everything after the validation years.
+
+    :param train_end: last training date, included (ISO)
+    :param validation_end: last validation date, included (ISO)
+    """
+
+    train_end: str = "2012-12-31"
+    validation_end: str = "2015-12-31"
+
+    def __post_init__(self) -> None:
+        try:
+            ordered = np.datetime64(self.train_end, "D") < np.datetime64(self.validation_end, "D")
+        except ValueError as error:
+            raise ValueError(f"The dates of a split must be ISO dates such as 2012-12-31; got {self}.") from error
+        if not ordered:
+            raise ValueError(f"train_end must lie before validation_end; got {self.train_end} and {self.validation_end}.")
+
+    @classmethod
+    def by_fraction(cls, dates: np.ndarray, train: float = 0.7, validation: float = 0.1) -> "DateSplits":
+        """
+        Splits of the same proportions for any history; used where nobody named dates.
+
+        :param dates: ascending dates (n_days,)
+        :param train: share of the rows for training
+        :param validation: share of the rows for validation
+        """
+        last = len(dates) - 1
+        train_row = min(int(train * last), max(last - 1, 0))
+        validation_row = min(max(int((train + validation) * last), train_row + 1), last)
+        return cls(str(dates[train_row]), str(dates[validation_row]))
+
+    def rows(self, split: str, dates: np.ndarray) -> tuple[int, int]:
+        """
+        :param split: ``train``, ``validation``, ``test`` or ``all``
+        :param dates: ascending dates (n_days,)
+        :return: first row and one past the last row of the split
+        """
+        train_stop, validation_stop = np.searchsorted(
+            dates, [np.datetime64(self.train_end, "D"), np.datetime64(self.validation_end, "D")], side="right"
+        )
+        bounds = {
+            "train": (0, train_stop),
+            "validation": (train_stop, validation_stop),
+            "test": (validation_stop, len(dates)),
+            "all": (0, len(dates)),
+        }
+        if split not in bounds:
+            raise ValueError(f"Unknown split '{split}'; expected one of {sorted(bounds)}.")
+        start, stop = bounds[split]
+        return int(start), int(stop)
+
+
+@dataclass(frozen=True, eq=False)
+class MarketData:
+    """
+    Returns of a fixed set of assets and of their benchmark, with everything known about them.
+
+    Build it with :meth:`from_prices` or a source in :mod:`quantflux_sb3.market`. Two instances are never equal; the
+    same content has the same :attr:`content_hash`.
+
+    :param dates: session dates, ascending, unique (n_days,) [datetime64[D]]
+    :param assets: tickers (n_assets,)
+    :param returns: simple returns (n_days, n_assets)
+    :param benchmark_returns: simple returns of the benchmark (n_days,)
+    :param benchmark: name of the benchmark
+    :param risk_free: simple return of cash per day (n_days,) or one number
+    :param asset_features: exogenous signals by name, each (n_days, n_assets), known at the close of their row
+    :param market_features: exogenous signals by name, each (n_days,)
+    :param splits: chronological splits; by fraction (70 / 10 / 20 %) if not given
+    :param source: where the data came from
+    :param caveats: what a reader of a result must know about the data, one sentence each
+    :param synthetic: True for generated markets
+    :param periods_per_year: rows per year
+    """
+
+    dates: np.ndarray
+    assets: tuple[str, ...]
+    returns: np.ndarray
+    benchmark_returns: np.ndarray
+    benchmark: str = EQUAL_WEIGHT
+    risk_free: np.ndarray | float = 0.0
+    asset_features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    market_features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    splits: DateSplits | None = None
+    source: str = "arrays"
+    caveats: tuple[str, ...] = ()
+    synthetic: bool = False
+    periods_per_year: int = 252
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        put("assets", tuple(str(asset) for asset in self.assets))
+        put("dates", _read_only(np.asarray(self.dates, dtype="datetime64[D]")))
+        put("returns", _read_only(np.ascontiguousarray(self.returns, dtype=np.float64)))
+        n_days, n_assets = len(self.dates), len(self.assets)
+        put("benchmark_returns", _read_only(np.ascontiguousarray(self.benchmark_returns, dtype=np.float64)))
+        put("risk_free", _read_only(np.broadcast_to(np.asarray(self.risk_free, dtype=np.float64), (n_days,)).copy()))
+        for name, shape in (("asset_features", (n_days, n_assets)), ("market_features", (n_days,))):
+            put(name, {key: _signal(key, value, shape) for key, value in dict(getattr(self, name)).items()})
+        self._check(n_days, n_assets)
+        put("splits", self.splits or DateSplits.by_fraction(self.dates))
+
+    def _check(self, n_days: int, n_assets: int) -> None:
+        if n_assets < 2:
+            raise ValueError(f"A portfolio needs at least 2 assets; got {n_assets}: {list(self.assets)}.")
+        if len(set(self.assets)) != n_assets:
+            raise ValueError(f"Asset names must be unique; got {list(self.assets)}.")
+        for name, expected in (("returns", (n_days, n_assets)), ("benchmark_returns", (n_days,))):
+            values = getattr(self, name)
+            if values.shape != expected:
+                raise ValueError(f"`{name}` has shape {values.shape}; expected {expected} (dates x assets).")
+            if not np.isfinite(values).all() or values.min(initial=0.0) < -1.0:
+                row = int(np.argwhere(~np.isfinite(values) | (values < -1.0))[0][0])
+                raise ValueError(f"`{name}` must be finite and >= -1 (simple returns); first bad row is {self.dates[row]}.")
+        if n_days and not (np.diff(self.dates).astype(int) > 0).all():
+            raise ValueError("`dates` must be unique and ascending.")
+
+    @classmethod
+    def from_prices(cls, prices: pd.DataFrame, benchmark: pd.Series | str | None = None, **kwargs: Any) -> "MarketData":
+        """
+        Build a market from adjusted close prices. The first date has no return and is dropped.
+
+        :param prices: adjusted closes, dates x tickers; positive, complete, ascending unique dates
+        :param benchmark: prices of the benchmark on the same dates, or the name of a column of ``prices``, which then is
+            no asset; ``None``: equal weight of the assets, rebalanced daily
+        :param kwargs: further fields of :class:`MarketData`
+        :raises ValueError: if the prices are not clean; the text says where
+        """
+        prices = check_price_frame(prices)
+        if isinstance(benchmark, str):
+            if benchmark not in prices.columns:
+                raise ValueError(f"Benchmark '{benchmark}' is no column of the prices; columns: {list(prices.columns)}.")
+            benchmark, prices = prices[benchmark], prices.drop(columns=benchmark)
+        returns = prices.to_numpy()[1:] / prices.to_numpy()[:-1] - 1.0
+        if benchmark is None:
+            benchmark_returns, name = returns.mean(axis=1), EQUAL_WEIGHT
+        else:
+            levels = check_price_series(benchmark, prices.index)
+            benchmark_returns, name = levels[1:] / levels[:-1] - 1.0, str(benchmark.name)
+        dates = prices.index.to_numpy().astype("datetime64[D]")[1:]
+        return cls(dates, tuple(prices.columns), returns, benchmark_returns, kwargs.pop("benchmark_name", name), **kwargs)
+
+    @property
+    def n_days(self) -> int:
+        return len(self.dates)
+
+    @property
+    def n_assets(self) -> int:
+        return len(self.assets)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 over dates, names and arrays: equal content, equal hash."""
+        digest = sha256()
+        for text in (self.assets, self.benchmark, tuple(self.asset_features), tuple(self.market_features)):
+            digest.update(repr(text).encode())
+        arrays: Sequence[np.ndarray] = (self.dates.astype(np.int64), self.returns, self.benchmark_returns, self.risk_free)
+        for array in (*arrays, *self.asset_features.values(), *self.market_features.values()):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def rows(self, split: str) -> tuple[int, int]:
+        """
+        The rows whose returns belong to a split, clear of the warm-up of the features.
+
+        :param split: ``train``, ``validation``, ``test`` or ``all``
+        :return: first row and one past the last row
+        :raises ValueError: if the split is unknown or shorter than ``MIN_SPLIT_DAYS``
+        """
+        start, stop = self.splits.rows(split, self.dates)
+        start = max(start, WARMUP_DAYS + 1)
+        if stop - start < MIN_SPLIT_DAYS:
+            raise ValueError(
+                f"Split '{split}' has {max(stop - start, 0)} usable days after {WARMUP_DAYS} days of warm-up; at least "
+                f"{MIN_SPLIT_DAYS} are needed. The data has {self.n_days} days, {self._span()}; splits: {self.splits}."
+            )
+        return start, stop
+
+    def until(self, split: str) -> "MarketData":
+        """
+        The market cut after the last day of a split: what may be seen when something is fitted on that split.
+
+        :param split: ``train`` or ``validation``
+        """
+        _, stop = self.splits.rows(split, self.dates)
+        return self.window(0, stop)
+
+    def window(self, start: int, stop: int) -> "MarketData":
+        """
+        :param start: first row
+        :param stop: one past the last row
+        :return: the same market on fewer days
+        """
+        rows = slice(start, stop)
+        return MarketData(
+            self.dates[rows], self.assets, self.returns[rows], self.benchmark_returns[rows], self.benchmark,
+            self.risk_free[rows], {k: v[rows] for k, v in self.asset_features.items()},
+            {k: v[rows] for k, v in self.market_features.items()}, self.splits, self.source, self.caveats,
+            self.synthetic, self.periods_per_year,
+        )  # fmt: skip
+
+    def _span(self) -> str:
+        return f"{self.dates[0]} to {self.dates[-1]}" if self.n_days else "none"
+
+    def __deepcopy__(self, memo: dict) -> "MarketData":
+        return self  # immutable: gymnasium copies env specs deeply, and markets are meant to be shared
+
+    def __repr__(self) -> str:
+        kind = "synthetic, " if self.synthetic else ""
+        return f"MarketData({kind}{self.n_assets} assets, {self.n_days} days, {self._span()}, benchmark {self.benchmark})"
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array = array if array.flags.owndata else array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def _signal(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.array(values, dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"Exogenous feature '{name}' has shape {array.shape}; expected {shape}, one row per market date.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"Exogenous feature '{name}' has NaN or infinite values; fill or drop them first.")
+    return _read_only(array)

@@ -1,0 +1,92 @@
+"""Checks of price tables. Each refuses, and says what came, where, and what to do; none repairs."""
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+
+def check_price_frame(prices: pd.DataFrame) -> pd.DataFrame:
+    """
+    :param prices: adjusted closes, dates x tickers
+    :return: the same prices as float64 with a daily, time-zone-free index
+    :raises TypeError: if it is no DataFrame
+    :raises ValueError: if dates or prices are not clean
+    """
+    if not isinstance(prices, pd.DataFrame):
+        raise TypeError(f"`prices` must be a pandas DataFrame (dates x tickers); got {type(prices).__name__}.")
+    if prices.shape[1] < 2:
+        raise ValueError(f"`prices` needs at least 2 columns of assets; got {list(prices.columns)}.")
+    if len(prices) < 2:
+        raise ValueError(f"`prices` needs at least 2 dates; got {len(prices)}.")
+    if prices.columns.has_duplicates:
+        raise ValueError(f"`prices` has duplicate columns: {sorted(set(prices.columns[prices.columns.duplicated()]))}.")
+    prices = prices.set_axis(check_dates(prices.index), axis=0)
+    for column in prices.columns:
+        if not is_numeric_dtype(prices[column]) or prices[column].dtype == bool:
+            example = next((value for value in prices[column] if isinstance(value, str)), prices[column].iloc[0])
+            raise ValueError(
+                f"`prices` column '{column}' is not numeric: found {example!r}. Give numbers with a decimal point."
+            )
+    prices = prices.astype(np.float64)
+    _check_levels(prices.to_numpy(), prices.index, [str(column) for column in prices.columns])
+    return prices.rename(columns=str)
+
+
+def check_price_series(prices: pd.Series, index: pd.DatetimeIndex) -> np.ndarray:
+    """
+    :param prices: benchmark prices
+    :param index: the dates that they must have
+    :return: prices (n_days,) on those dates
+    :raises ValueError: if a date is missing or a price is not clean
+    """
+    prices = prices.set_axis(check_dates(prices.index))
+    missing = index.difference(prices.index)
+    if len(missing):
+        raise ValueError(
+            f"The benchmark '{prices.name}' has no price on {len(missing)} dates of the assets, first {missing[0].date()}. "
+            "Drop those dates from the assets or complete the benchmark."
+        )
+    levels = prices.reindex(index).to_numpy(dtype=np.float64)
+    _check_levels(levels[:, None], index, [str(prices.name)])
+    return levels
+
+
+def check_dates(index: pd.Index) -> pd.DatetimeIndex:
+    """
+    :param index: what stands in the date column
+    :return: normalised, time-zone-free dates
+    :raises ValueError: if they are no dates, not ascending, or duplicate
+    """
+    if not isinstance(index, pd.DatetimeIndex):
+        if is_numeric_dtype(index):
+            raise ValueError(f"The index of the prices must hold dates; got numbers such as {index[0]!r}.")
+        try:
+            index = pd.DatetimeIndex(pd.to_datetime(index, format="ISO8601"))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"The index of the prices must hold ISO dates such as 2012-12-31; got {index[0]!r}.") from error
+    if index.hasnans:
+        raise ValueError("The index of the prices has an empty date. Drop that row.")
+    index = (index.tz_localize(None) if index.tz is not None else index).normalize()
+    if index.has_duplicates:
+        repeated = index[index.duplicated()]
+        raise ValueError(f"The prices have {len(repeated)} duplicate dates, first {repeated[0].date()}. Keep one row a date.")
+    if not index.is_monotonic_increasing:
+        row = int(np.argmax(np.diff(index.to_numpy()).astype(np.int64) < 0)) + 1
+        raise ValueError(
+            f"The dates of the prices are not ascending: {index[row].date()} follows {index[row - 1].date()}. Sort them."
+        )
+    return index
+
+
+def _check_levels(values: np.ndarray, index: pd.DatetimeIndex, names: list[str]) -> None:
+    for problem, bad in (
+        ("NaN", np.isnan(values)),
+        ("infinite prices", np.isinf(values)),
+        ("zero or negative prices", values <= 0),
+    ):
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            raise ValueError(
+                f"`prices` has {problem} at {int(bad.any(axis=1).sum())} dates, first {index[row].date()} "
+                f"(asset '{names[column]}'). Drop or fill them before building MarketData."
+            )

@@ -1,0 +1,68 @@
+"""Packaging of quantflux_sb3; the tool settings live in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "quantflux_sb3" / "__init__.py").read_text(encoding="utf-8")).group(1)
+
+# callbacks/ and zoo_configs/ stand at the top of the repository and install as subpackages; custom_envs is the module
+# that rl_zoo3 imports by itself, which is how `rl_zoo3 train --env QuantFlux-v0` finds the env.
+ROOT_PACKAGES = {
+    "quantflux_sb3.callbacks": "callbacks",
+    "quantflux_sb3.zoo_configs": "zoo_configs",
+    "custom_envs": "zoo_configs/custom_envs",
+}
+
+EXTRAS = {
+    "zoo": ["rl_zoo3[plots]>=2.9"],
+    "tests": ["pytest>=8", "hypothesis>=6.100", "build", "wheel", "ruff"],
+}
+EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+
+setup(
+    name="quantflux_sb3",
+    version=VERSION,
+    description="Reinforcement-learning portfolio optimisation as a Stable-Baselines3 plugin",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["quantflux_sb3", "quantflux_sb3.*"]), *ROOT_PACKAGES],
+    package_dir=ROOT_PACKAGES,
+    package_data={"quantflux_sb3": ["py.typed"], "quantflux_sb3.zoo_configs": ["*.yml"]},
+    install_requires=[
+        "stable-baselines3>=2.9",
+        "sb3-contrib>=2.9",
+        "gymnasium>=1.1",
+        "torch>=2.3",
+        "diffusers>=0.36",
+        "pandas>=2.0",
+        "numpy>=1.26",
+        "numba>=0.60",
+        "scipy>=1.11",
+        "ta>=0.11",
+        "yfinance>=1.0",
+        "skfolio>=0.12",
+        "matplotlib>=3.8",
+        "jsonargparse>=4.40",
+        "pyyaml>=6",
+        "tqdm",
+        "rich",
+        "tensorboard",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["quantflux = quantflux_sb3.cli:main"]},
+    classifiers=[
+        "Framework :: Pytest",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Office/Business :: Financial :: Investment",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
