@@ -1,0 +1,199 @@
+"""The Gymnasium environment ``QuantFlux-v0``: a batch of one over :class:`quantflux_sb3.core.PortfolioCore`."""
+
+import logging
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from quantflux_sb3.core import PortfolioConfig, PortfolioCore
+from quantflux_sb3.dynamics import (
+    BENCHMARK_RETURN,
+    COST,
+    DRAWDOWN,
+    EXPOSURE,
+    PORTFOLIO_RETURN,
+    REBALANCED,
+    RECORD_HEAD,
+    REWARD_TERMS,
+    ROW,
+    TERMS,
+    TURNOVER,
+    WEALTH,
+)  # fmt: skip
+from quantflux_sb3.layout import PortfolioBox
+from quantflux_sb3.regimes import REGIMES
+
+logger = logging.getLogger(__name__)
+
+
+class QuantFluxEnv(gym.Env):
+    """
+    ## Description
+    A portfolio of stocks and cash on real daily prices, after costs, against a benchmark. Each step is one decision: the
+    agent says which weights it wants; the rebalancing engine brings them within the limits, decides whether the difference
+    is worth a trade, trades at the close and pays; then the portfolio earns the next day's returns and drifts.
+
+    ## Action Space
+    ``Box(0, 1, (n_assets + 1,))``: one number per asset, cash last. Weights are the numbers divided by their sum; all zeros
+    are all cash. Negative numbers count as zero.
+
+    ## Observation Space
+    A flat float32 :class:`quantflux_sb3.layout.PortfolioBox`; its ``layout`` says what stands where. As made by
+    ``gym.make("QuantFlux-v0")``:
+
+    | block     | size                  | what                                                                          |
+    |-----------|-----------------------|-------------------------------------------------------------------------------|
+    | assets    | n_assets * n_features | momentum, volatility, SMA distance, RSI, trend score; the user's own signals   |
+    | market    | n_features            | the same of the benchmark, shape of the correlation matrix, drawdown           |
+    | regime    | 5                     | probability of bull, bear, volatile, sideways; days in the regime [years]      |
+    | weights   | n_assets              | weight of each asset                                                           |
+    | portfolio | 4                     | cash, drawdown, days since the last trade [years], exposure                    |
+
+    With ``execution_lag=1`` all of it ends at the close before the one at which the action trades; with 0 at that close.
+
+    ## Rewards
+    Benchmark-relative mean-variance utility with penalties, in per cent; see :class:`quantflux_sb3.rewards.RewardConfig`.
+    ``info["reward_terms"]`` has every term, and they sum to the reward.
+
+    ## Starting State
+    All in cash with wealth 1, at a date drawn uniformly from the split (or its first, if ``episode_length`` is None).
+
+    ## Episode End
+    Terminated: ruin (wealth below a millionth). Truncated: end of the episode or of the split.
+
+    ## Information
+    ``date wealth weights target_weights turnover cost rebalanced exposure regime regime_probs portfolio_return
+    benchmark_return drawdown reward_terms``; ``weights`` are those held after the trade, ``date`` is the last day earned,
+    ``regime`` is the one known when the action was taken.
+
+    ## Arguments
+    :param market: a MarketData, a DataFrame of prices, a path of a file of prices, or a list of those (or of pairs with
+        sampling weights); six bundled US stocks if not given
+    :param render_mode: "human" or "rgb_array"
+    :param settings: fields of :class:`quantflux_sb3.core.PortfolioConfig`:
+        ``split`` ("train", "validation", "test", "all");
+        ``episode_length`` (252) [days], None runs the whole split;
+        ``decision_interval`` (1) [days per step];
+        ``execution_lag`` (1) [days between the last row seen and the trade];
+        ``costs`` (5 bp + 5 bp) a CostModel or the fraction of traded value;
+        ``min_weight`` (0), ``max_weight`` (0.25) hard limits, one number or one per asset;
+        ``rebalance_threshold`` (0.025), ``exposure_threshold`` (0.05) drifts that are let be [weight];
+        ``max_holding_days`` (63) [days], None for no such limit;
+        ``trade_to`` ("target" or "band");
+        ``target_smoothing`` (1) span of the average over successive targets [decisions];
+        ``risk_free`` (None: the market's) [per day];
+        ``reward`` a RewardConfig
+    :raises ValueError: if a setting is out of range, the limits cannot be met, or the split is too short
+    :raises TypeError: if a setting is unknown
+
+    ## Version History
+    * v0: first version
+    """
+
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 12}  # noqa: RUF012 (Gymnasium's own form)
+
+    def __init__(self, market: Any = None, *, render_mode: str | None = None, **settings: Any):
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"`render_mode` must be one of {self.metadata['render_modes']} or None; got {render_mode!r}.")
+        self.core = PortfolioCore(1, market, PortfolioConfig(**settings))
+        self.render_mode = render_mode
+        self.action_space = spaces.Box(0.0, 1.0, (self.core.n_assets + 1,), dtype=np.float32)
+        self.observation_space = PortfolioBox(self.core.layout)
+        self._canvas: Any = None
+
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """Tickers, in the order of the action (n_assets,)."""
+        return self.core.pool.markets[0].assets
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """
+        :param seed: begins a new sequence of episodes
+        :param options: not used
+        :return: observation and information
+        """
+        super().reset(seed=seed)
+        self.core.reset(0, self.np_random)
+        self.core.records[0] = 0.0
+        self.core.records[0, -1] = self.core.records[0, RECORD_HEAD + self.core.n_assets] = 1.0
+        info = episode_info(self.core, 0, int(self.core.observed_rows[0]))
+        self._draw(info, new_episode=True)
+        return self.core.observe(0), info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """
+        :param action: (n_assets + 1,), cash last
+        :return: observation, reward, terminated, truncated, information
+        :raises ValueError: if the action has the wrong shape or is not finite
+        """
+        known = int(self.core.observed_rows[0])
+        obs, rewards, dones = self.core.step(np.asarray(action)[None])
+        info = episode_info(self.core, 0, known)
+        self._draw(info)
+        return obs[0], float(rewards[0]), bool(dones[0, 0]), bool(dones[0, 1]), info
+
+    def render(self) -> np.ndarray | None:
+        """
+        :return: a picture (height, width, 3) uint8 in mode "rgb_array"
+        """
+        if self.render_mode is None:
+            logger.warning("render() needs gym.make(..., render_mode='human' or 'rgb_array').")
+            return None
+        return self._canvas.frame() if self.render_mode == "rgb_array" else self._canvas.show()
+
+    def _draw(self, info: dict[str, Any], new_episode: bool = False) -> None:
+        if self.render_mode is None:
+            return
+        if self._canvas is None:
+            from quantflux_sb3.rendering import EpisodeCanvas
+
+            self._canvas = EpisodeCanvas(self.assets, self.core.pool.markets[0].benchmark)
+        self._canvas.add(info, new_episode)
+        if self.render_mode == "human":
+            self._canvas.show()
+
+    def close(self) -> None:
+        if self._canvas is not None:
+            self._canvas.close()
+            self._canvas = None
+
+
+def episode_info(core: PortfolioCore, env: int, known_row: int) -> dict[str, Any]:
+    """
+    :param core: the batch
+    :param env: which portfolio
+    :param known_row: row of the pool that was known when the last action was taken
+    :return: the documented ``info`` of the last step
+    """
+    record, n = core.records[env], core.n_assets + 1
+    probs = core.prices.regime_probs[known_row]
+    return {
+        "date": str(core.pool.dates[core.clock[env, ROW]]),
+        "wealth": float(core.state[env, WEALTH]),
+        "weights": record[RECORD_HEAD : RECORD_HEAD + n].copy(),
+        "target_weights": record[RECORD_HEAD + n :].copy(),
+        "turnover": float(record[TURNOVER]),
+        "cost": float(record[COST]),
+        "rebalanced": bool(record[REBALANCED]),
+        "exposure": float(record[EXPOSURE]),
+        "regime": REGIMES[int(probs.argmax())],
+        "regime_probs": probs.copy(),
+        "portfolio_return": float(record[PORTFOLIO_RETURN]),
+        "benchmark_return": float(record[BENCHMARK_RETURN]),
+        "drawdown": float(record[DRAWDOWN]),
+        "reward_terms": dict(zip(REWARD_TERMS, record[TERMS:RECORD_HEAD].tolist(), strict=True)),
+    }
+
+
+def make_env(market: Any = None, **kwargs: Any) -> gym.Env:
+    """
+    What ``gym.make("QuantFlux-v0")`` makes: the env with features and regimes observed.
+
+    :param market: see :class:`QuantFluxEnv`
+    :param kwargs: see :class:`QuantFluxEnv`
+    """
+    from quantflux_sb3.wrappers import FeatureObservation, RegimeObservation
+
+    return RegimeObservation(FeatureObservation(QuantFluxEnv(market, **kwargs)))

@@ -1,0 +1,144 @@
+"""
+How much of wealth to put at risk: market timing by rule, and multi-timeframe Kelly. Both give an exposure in [0, 1].
+
+The exposure at row ``t`` uses rows ``<= t`` only. Which assets to hold is somebody else's decision.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from numba import njit
+
+from quantflux_sb3.market.data import WARMUP_DAYS, MarketData
+from quantflux_sb3.pool import MarketPool
+from quantflux_sb3.regimes import REGIMES, TRADING_DAYS, RuleRegimes, detect_regimes, ewm_variance
+
+
+class SizingRule(Protocol):
+    """Turns weights asked for into an exposure. Wrappers apply it to any policy."""
+
+    def exposure(self, pool: MarketPool, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """
+        :param pool: the markets
+        :param rows: last row of the pool known to each decision (n,)
+        :param weights: asset weights asked for (n, n_assets)
+        :return: exposure (n,) in [0, 1]
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class TimingRule:
+    """
+    Exposure by rule: ``min(exposure of the regime, target volatility / volatility)``; the rest stays in cash.
+
+    The strongest of the exposure rules that were measured: on 20 stocks and on the six default ones it raises the
+    walk-forward Sharpe ratio and halves the drawdown.
+
+    Source: Moreira and Muir (2017), Volatility-Managed Portfolios, eq. 2, with the variance replaced by the volatility.
+
+    :param regime_exposure: in bull, bear, volatile and sideways markets; averaged with the regime probabilities
+    :param target_volatility: annualised
+    :param volatility_halflife: of the benchmark's volatility [days]
+    :param min_exposure: the exposure never falls below it
+    """
+
+    regime_exposure: tuple[float, float, float, float] = (1.0, 0.5, 0.5, 1.0)
+    target_volatility: float = 0.15
+    volatility_halflife: float = 21.0
+    min_exposure: float = 0.0
+
+    def __post_init__(self) -> None:
+        levels = (*self.regime_exposure, self.min_exposure)
+        if len(self.regime_exposure) != len(REGIMES) or not all(0.0 <= level <= 1.0 for level in levels):
+            raise ValueError(
+                f"`regime_exposure` needs one number in [0, 1] for each of {REGIMES}; got {self.regime_exposure}."
+            )
+        if not (self.target_volatility > 0.0 and self.volatility_halflife > 0.0):
+            raise ValueError(f"`target_volatility` and `volatility_halflife` must be > 0; got {self}.")
+
+    def table(self, market: MarketData) -> np.ndarray:
+        """
+        :return: exposure known at each close (n_days,)
+        """
+        probs = detect_regimes(market, RuleRegimes()).probs
+        log_returns = pd.Series(np.log1p(np.maximum(market.benchmark_returns, -0.99)))
+        variance = ewm_variance(log_returns, self.volatility_halflife, self.target_volatility**2 / TRADING_DAYS)
+        by_volatility = self.target_volatility / np.sqrt(np.maximum(variance * TRADING_DAYS, 1e-8))
+        exposure = np.minimum(probs @ np.asarray(self.regime_exposure), by_volatility)
+        return np.clip(exposure, self.min_exposure, 1.0)
+
+    def exposure(self, pool: MarketPool, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """See :class:`SizingRule`; the weights do not matter here."""
+        return pool.table(self)[rows]
+
+
+@dataclass(frozen=True)
+class KellyRule:
+    """
+    Fractional Kelly exposure of the portfolio that is asked for, averaged over several look-backs.
+
+    For each look-back the full Kelly fraction is ``mean / variance`` of the daily returns that the asked weights would have
+    had (which is ``w'm / w'Sw`` with the full covariance), the mean being shrunk towards zero. Shrinking and averaging
+    matter: the plain estimate is mostly noise.
+
+    Source: Thorp (2006), The Kelly Criterion in Blackjack, Sports Betting and the Stock Market, eq. 7.3 (f* = (m - r) / s^2).
+
+    :param horizons: look-backs [days]
+    :param fraction: of full Kelly
+    :param shrinkage: of the mean towards zero, in prior days: a look-back of as many days counts half
+    :param min_exposure: the exposure never falls below it
+    """
+
+    horizons: tuple[int, ...] = (30, 63, 126)
+    fraction: float = 0.5
+    shrinkage: float = 126.0
+    min_exposure: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not self.horizons or not all(isinstance(days, int) and 2 <= days <= WARMUP_DAYS for days in self.horizons):
+            raise ValueError(f"`horizons` must be whole numbers of days from 2 to {WARMUP_DAYS}; got {self.horizons}.")
+        if not (self.fraction > 0.0 and self.shrinkage >= 0.0 and 0.0 <= self.min_exposure <= 1.0):
+            raise ValueError(f"Kelly needs fraction > 0, shrinkage >= 0 and min_exposure in [0, 1]; got {self}.")
+
+    def exposure(self, pool: MarketPool, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """See :class:`SizingRule`."""
+        total = np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+        fractions = kelly_fraction(
+            pool.prices.returns, pool.prices.risk_free, rows, weights / total, np.asarray(self.horizons), self.shrinkage
+        )
+        return np.clip(self.fraction * fractions, self.min_exposure, 1.0)
+
+
+@njit(cache=True)
+def kelly_fraction(returns, risk_free, rows, weights, horizons, shrinkage):
+    """
+    Full Kelly fraction of each portfolio, averaged over look-backs; see :class:`KellyRule`.
+
+    :param returns: simple returns (n_days, n_assets)
+    :param risk_free: (n_days,)
+    :param rows: last known row of each portfolio (n,)
+    :param weights: of each portfolio, rows sum to 1 (n, n_assets)
+    :param horizons: look-backs [days] (n_horizons,)
+    :param shrinkage: prior days
+    :return: fractions (n,)
+    """
+    out = np.empty(rows.shape[0])
+    for b in range(rows.shape[0]):
+        total = 0.0
+        for days in horizons:
+            first, count = rows[b] - days + 1, days
+            mean, square = 0.0, 0.0
+            for row in range(first, rows[b] + 1):
+                excess = -risk_free[row]
+                for i in range(returns.shape[1]):
+                    excess += weights[b, i] * returns[row, i]
+                mean += excess
+                square += excess * excess
+            mean /= count
+            variance = max(square / count - mean * mean, 1e-8)
+            total += mean * count / (count + shrinkage) / variance
+        out[b] = total / horizons.shape[0]
+    return out

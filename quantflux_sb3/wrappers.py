@@ -1,0 +1,161 @@
+"""
+Wrappers that compose with any policy: what is observed, and how much is put at risk.
+
+Each exists twice, for a single env and for :class:`quantflux_sb3.vec_env.QuantFluxVecEnv`, on the same table and the same
+formula: ``FeatureObservation`` / ``VecFeatureObservation`` and so on. The observing wrappers ask the env underneath to
+copy more columns into its observation, which costs nothing per step; the sizing wrappers change the action. The Vec twins
+are in :mod:`quantflux_sb3.vec_wrappers`, because they need Stable-Baselines3 and with it torch; they can be imported from here
+too.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from quantflux_sb3.core import PortfolioCore, to_weights
+from quantflux_sb3.features import FeatureConfig
+from quantflux_sb3.layout import Block, PortfolioBox
+from quantflux_sb3.market.data import MarketData
+from quantflux_sb3.pool import BlockSource
+from quantflux_sb3.regimes import REGIMES, RuleRegimes, detect_regimes
+from quantflux_sb3.sizing import KellyRule, SizingRule, TimingRule
+
+
+@dataclass(frozen=True)
+class RegimeBlock:
+    """
+    Regime probabilities and days in the regime as a block of the observation.
+
+    :param detector: of the regimes
+    """
+
+    detector: RuleRegimes = field(default_factory=RuleRegimes)
+
+    def blocks(self, market: MarketData) -> list[tuple[Block, np.ndarray]]:
+        """See :class:`quantflux_sb3.pool.BlockSource`."""
+        regimes = detect_regimes(market, self.detector)
+        days = np.minimum(regimes.days_in_regime, 252) / 252.0
+        table = np.column_stack([regimes.probs, days]).astype(np.float32)
+        return [(Block("regime", (*(f"prob_{name}" for name in REGIMES), "days_in_regime"), limit=1.0, signed=False), table)]
+
+
+def scale_exposure(actions: np.ndarray, core: PortfolioCore, rule: SizingRule, keep_cash: bool) -> np.ndarray:
+    """
+    :param actions: asked for (n_envs, n_assets + 1)
+    :param core: whose next decision it is
+    :param rule: gives the exposure
+    :param keep_cash: True: the exposure multiplies the one asked for; False: it replaces it
+    :return: weights with that exposure, cash last (n_envs, n_assets + 1)
+    """
+    weights = np.empty(np.shape(actions))
+    if not to_weights(np.asarray(actions), weights):
+        return np.asarray(actions)  # not finite: the env says so
+    assets = weights[:, :-1]
+    asked = assets.sum(axis=1)
+    exposure = rule.exposure(core.pool, core.observed_rows, assets)
+    wanted = np.where(asked > 0.0, exposure * asked if keep_cash else exposure, 0.0)
+    weights[:, :-1] *= (wanted / np.maximum(asked, 1e-12))[:, None]
+    weights[:, -1] = 1.0 - wanted
+    return weights
+
+
+class FeatureObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
+    """
+    Adds the per-asset and the market features to the observation.
+
+    :param env: a QuantFluxEnv, wrapped or not
+    :param features: which
+    """
+
+    def __init__(self, env: gym.Env, features: FeatureConfig | None = None):
+        gym.utils.RecordConstructorArgs.__init__(self, features=features)
+        gym.Wrapper.__init__(self, env)
+        observe(env, features or FeatureConfig())
+
+
+class RegimeObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
+    """
+    Adds the regime probabilities and the days in the regime to the observation.
+
+    :param env: a QuantFluxEnv, wrapped or not
+    :param detector: of the regimes
+    """
+
+    def __init__(self, env: gym.Env, detector: RuleRegimes | None = None):
+        gym.utils.RecordConstructorArgs.__init__(self, detector=detector)
+        gym.Wrapper.__init__(self, env)
+        observe(env, RegimeBlock(detector or RuleRegimes()))
+
+
+class _Sizing(gym.Wrapper, gym.utils.RecordConstructorArgs):
+    rule_class: type
+    keep_cash: bool
+
+    def __init__(self, env: gym.Env, **rule: Any):
+        gym.utils.RecordConstructorArgs.__init__(self, **rule)
+        gym.Wrapper.__init__(self, env)
+        self.rule = make_rule(self.rule_class, rule)
+
+    def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        core = self.env.unwrapped.core
+        return self.env.step(scale_exposure(np.asarray(action)[None], core, self.rule, self.keep_cash)[0])
+
+
+class MarketTiming(_Sizing):
+    """
+    Exposure by rule, outside the policy: the policy says which assets, the rule how much; the rest is cash.
+
+    Keyword arguments are those of :class:`quantflux_sb3.sizing.TimingRule`.
+    """
+
+    rule_class, keep_cash = TimingRule, False
+
+
+class KellySizing(_Sizing):
+    """
+    Multiplies the exposure that the policy asks for by its multi-timeframe Kelly fraction.
+
+    Keyword arguments are those of :class:`quantflux_sb3.sizing.KellyRule`.
+    """
+
+    rule_class, keep_cash = KellyRule, True
+
+
+def observe(env: Any, source: BlockSource) -> None:
+    """
+    Ask the env underneath to observe more.
+
+    :param env: a QuantFluxEnv or QuantFluxVecEnv, wrapped or not
+    :param source: of the blocks
+    :raises TypeError: if it is another env
+    """
+    inner = env.unwrapped
+    core = getattr(inner, "core", None)
+    if not isinstance(core, PortfolioCore):
+        raise TypeError(f"This wrapper needs a QuantFlux env; got {type(inner).__name__}.")
+    core.add_observation(source)
+    inner.observation_space = PortfolioBox(core.layout)
+
+
+def make_rule(rule_class: type, settings: dict[str, Any]) -> SizingRule:
+    """
+    Build a sizing rule from the keyword arguments of a wrapper, which may come from YAML, where a tuple is a list.
+
+    :param rule_class: the rule
+    :param settings: its settings
+    :raises TypeError: if a setting is unknown
+    """
+    known = {setting.name for setting in fields(rule_class)}
+    if unknown := set(settings) - known:
+        raise TypeError(f"{rule_class.__name__} has no setting {sorted(unknown)}; it has {sorted(known)}.")
+    return rule_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("Vec"):
+        from quantflux_sb3 import vec_wrappers
+
+        return getattr(vec_wrappers, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
