@@ -19,7 +19,7 @@ class VecFeatureObservation(VecEnvWrapper):
 
     def __init__(self, venv: VecEnv, features: FeatureConfig | None = None):
         observe(venv, features or FeatureConfig())
-        super().__init__(venv)
+        super().__init__(venv, observation_space=venv.unwrapped.observation_space)
 
     def reset(self) -> VecEnvObs:
         return self.venv.reset()
@@ -33,7 +33,7 @@ class VecRegimeObservation(VecEnvWrapper):
 
     def __init__(self, venv: VecEnv, detector: RuleRegimes | None = None):
         observe(venv, RegimeBlock(detector or RuleRegimes()))
-        super().__init__(venv)
+        super().__init__(venv, observation_space=venv.unwrapped.observation_space)
 
     def reset(self) -> VecEnvObs:
         return self.venv.reset()

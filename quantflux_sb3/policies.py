@@ -1,0 +1,139 @@
+"""
+Actor-critic policies whose actions are portfolios: ``DirichletPolicy`` and ``SoftmaxPolicy``.
+
+Both work with PPO, A2C and TRPO, on ``QuantFlux-v0`` and on any other env whose action is a flat ``Box`` that is read as
+weights. On a :class:`quantflux_sb3.layout.PortfolioBox` the network treats all assets alike; elsewhere it is SB3's MLP.
+"""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
+
+from quantflux_sb3.distributions import DirichletDistribution, SimplexDistribution, SoftmaxDistribution
+from quantflux_sb3.networks import AssetEquivariantExtractor, AssetLogits
+
+
+class SimplexPolicy(ActorCriticPolicy):
+    """
+    Base of the two policies: an actor-critic with a distribution over the simplex.
+
+    :param observation_space: Observation space
+    :param action_space: flat ``Box``; read as weights
+    :param lr_schedule: Learning rate schedule (could be constant)
+    :param net_arch: layers of actor and critic; of the equivariant network the actor's first is the width of the encoder
+        shared by all assets and the rest is its head
+    :param activation_fn: Activation function
+    :param equivariant: one encoder for all assets; None: where the observation space has a layout
+    :param cash_logit: added to the logit of cash in the equivariant network, so that it starts nearly fully invested
+    :param kwargs: further arguments of SB3's ``ActorCriticPolicy``
+    :raises ValueError: if the action space is no flat Box, or an equivariant network is asked for without a layout
+    """
+
+    action_net: nn.Module
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        activation_fn: type[nn.Module] = nn.Tanh,
+        equivariant: bool | None = None,
+        cash_logit: float = -2.0,
+        **kwargs: Any,
+    ):
+        if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1:
+            raise ValueError(f"{type(self).__name__} needs a flat Box of weights as action space; got {action_space}.")
+        if kwargs.get("use_sde"):
+            raise ValueError(f"{type(self).__name__} has its own exploration; use_sde=True does not apply.")
+        has_layout = hasattr(observation_space, "layout")
+        if equivariant and not has_layout:
+            raise ValueError("equivariant=True needs the observation space of QuantFlux-v0 (PortfolioBox); got a plain one.")
+        self.equivariant = has_layout if equivariant is None else equivariant
+        self.cash_logit = cash_logit
+        super().__init__(observation_space, action_space, lr_schedule, net_arch, activation_fn, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        for name in ("use_sde", "full_std", "use_expln", "squash_output"):
+            data.pop(name)
+        data.update(equivariant=self.equivariant, cash_logit=self.cash_logit)
+        return data
+
+    def _make_distribution(self) -> SimplexDistribution:
+        raise NotImplementedError
+
+    def _build_mlp_extractor(self) -> None:
+        if not self.equivariant:
+            super()._build_mlp_extractor()
+            return
+        self.mlp_extractor = AssetEquivariantExtractor(self.observation_space.layout, self.net_arch, self.activation_fn)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self._build_mlp_extractor()
+        self.action_dist = self._make_distribution()
+        if self.equivariant:
+            self.action_net = AssetLogits(self.mlp_extractor, self.cash_logit)
+        else:
+            self.action_net = self.action_dist.proba_distribution_net(self.mlp_extractor.latent_dim_pi)
+        self._build_exploration()
+        self.value_net = nn.Linear(self.mlp_extractor.latent_dim_vf, 1)
+        if self.ortho_init:
+            for module, gain in ((self.features_extractor, 2**0.5), (self.mlp_extractor, 2**0.5), (self.value_net, 1.0)):
+                module.apply(partial(self.init_weights, gain=gain))
+        # Zero logits are equal weight: the policy begins as the rule that it is measured against.
+        for parameter in self.action_net.parameters():
+            nn.init.zeros_(parameter)
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+
+    def _build_exploration(self) -> None:
+        """Parameters of the exploration, if the distribution has any."""
+
+
+class DirichletPolicy(SimplexPolicy):
+    """
+    Policy whose weights are Dirichlet distributed; one logit per weight gives its concentration.
+
+    :param concentration_floor: smallest concentration
+    """
+
+    def __init__(self, *args: Any, concentration_floor: float = 0.7, **kwargs: Any):
+        self.concentration_floor = concentration_floor
+        super().__init__(*args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "concentration_floor": self.concentration_floor}
+
+    def _make_distribution(self) -> DirichletDistribution:
+        return DirichletDistribution(int(np.prod(self.action_space.shape)), self.concentration_floor)
+
+    def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> Distribution:
+        return self.action_dist.proba_distribution(self.action_net(latent_pi))
+
+
+class SoftmaxPolicy(SimplexPolicy):
+    """
+    Policy whose weights are the softmax of Gaussian logits (logistic-normal), with one learnt width for all logits.
+
+    ``log_std_init`` is the log of the exploration's width in logits; what suits depends on the noise of the rewards: about
+    1 on a market with a strong signal, -0.7 and below on real ones.
+    """
+
+    def __init__(self, *args: Any, log_std_init: float = -0.7, **kwargs: Any):
+        super().__init__(*args, log_std_init=log_std_init, **kwargs)
+
+    def _make_distribution(self) -> SoftmaxDistribution:
+        return SoftmaxDistribution(int(np.prod(self.action_space.shape)))
+
+    def _build_exploration(self) -> None:
+        self.log_std = nn.Parameter(th.full((1,), float(self.log_std_init)))
+
+    def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> Distribution:
+        return self.action_dist.proba_distribution(self.action_net(latent_pi), self.log_std)
