@@ -16,6 +16,7 @@ from quantflux_sb3.dynamics import PORTFOLIO_COLUMNS, RECORD_HEAD, ROW, STATE_HE
 from quantflux_sb3.layout import Block, ObservationLayout
 from quantflux_sb3.pool import BlockSource, MarketPool
 from quantflux_sb3.rewards import RewardConfig
+from quantflux_sb3.sizing import Sizing
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class PortfolioConfig:
     episode_length: int | None = 252
     decision_interval: int = 1
     execution_lag: int = 1
-    costs: CostModel | float = field(default_factory=CostModel)
+    costs: CostModel | float | None = None
     min_weight: float | tuple[float, ...] = 0.0
     max_weight: float | tuple[float, ...] = 0.25
     rebalance_threshold: float = 0.025
@@ -101,7 +102,9 @@ class PortfolioCore:
         self.clock = np.zeros((n_envs, 2), dtype=np.int64)
         self.records = np.zeros((n_envs, RECORD_HEAD + 2 * (self.n_assets + 1)))
         self.requests = np.zeros((n_envs, self.n_assets + 1))
-        self._sources: tuple[BlockSource, ...] = ()
+        self.known_rows = np.zeros(n_envs, dtype=np.int64)  # last row known to the last decision of each env
+        self.sources: tuple[BlockSource, ...] = ()
+        self.sizing: tuple[Sizing, ...] = ()
         self._lay_out()
 
     def add_observation(self, source: BlockSource) -> None:
@@ -115,11 +118,19 @@ class PortfolioCore:
         twice = [block.name for block, _ in source.blocks(self.pool.markets[0]) if block.name in names]
         if twice:
             raise ValueError(f"The observation has the blocks {twice} already; is the env wrapped twice?")
-        self._sources = (*self._sources, source)
+        self.sources = (*self.sources, source)
         self._lay_out()
 
+    def add_sizing(self, sizing: Sizing) -> None:
+        """
+        Let a rule set the exposure of every decision. As with wrappers, the last one added acts first.
+
+        :param sizing: the rule
+        """
+        self.sizing = (*self.sizing, sizing)
+
     def _lay_out(self) -> None:
-        blocks, self.table = self.pool.observation(self._sources)
+        blocks, self.table = self.pool.observation(self.sources)
         portfolio = (
             Block("weights", ("weight",), self.n_assets, limit=1.0, signed=False),
             Block("portfolio", PORTFOLIO_COLUMNS, limit=1.0, signed=False),
@@ -183,6 +194,9 @@ class PortfolioCore:
             )
         if not to_weights(actions, self.requests):
             raise ValueError(f"Actions must be finite numbers; got {actions[~np.isfinite(actions).all(axis=1)][0]}.")
+        self.known_rows = self.observed_rows
+        for sizing in reversed(self.sizing):
+            sizing.apply(self.requests, self.pool, self.known_rows)
         obs = np.empty((self.n_envs, self.layout.size), dtype=np.float32)
         rewards, dones = np.empty(self.n_envs), np.empty((self.n_envs, 2), dtype=np.bool_)
         dynamics.step_batch(

@@ -77,7 +77,7 @@ class QuantFluxEnv(gym.Env):
         ``episode_length`` (252) [days], None runs the whole split;
         ``decision_interval`` (1) [days per step];
         ``execution_lag`` (1) [days between the last row seen and the trade];
-        ``costs`` (5 bp + 5 bp) a CostModel or the fraction of traded value;
+        ``costs`` (None: 5 bp + 5 bp) a CostModel, or the fraction of traded value;
         ``min_weight`` (0), ``max_weight`` (0.25) hard limits, one number or one per asset;
         ``rebalance_threshold`` (0.025), ``exposure_threshold`` (0.05) drifts that are let be [weight];
         ``max_holding_days`` (63) [days], None for no such limit;
@@ -118,7 +118,8 @@ class QuantFluxEnv(gym.Env):
         self.core.reset(0, self.np_random)
         self.core.records[0] = 0.0
         self.core.records[0, -1] = self.core.records[0, RECORD_HEAD + self.core.n_assets] = 1.0
-        info = episode_info(self.core, 0, int(self.core.observed_rows[0]))
+        self.core.known_rows = self.core.observed_rows
+        info = episode_info(self.core, 0)
         self._draw(info, new_episode=True)
         return self.core.observe(0), info
 
@@ -128,9 +129,8 @@ class QuantFluxEnv(gym.Env):
         :return: observation, reward, terminated, truncated, information
         :raises ValueError: if the action has the wrong shape or is not finite
         """
-        known = int(self.core.observed_rows[0])
         obs, rewards, dones = self.core.step(np.asarray(action)[None])
-        info = episode_info(self.core, 0, known)
+        info = episode_info(self.core, 0)
         self._draw(info)
         return obs[0], float(rewards[0]), bool(dones[0, 0]), bool(dones[0, 1]), info
 
@@ -160,15 +160,14 @@ class QuantFluxEnv(gym.Env):
             self._canvas = None
 
 
-def episode_info(core: PortfolioCore, env: int, known_row: int) -> dict[str, Any]:
+def episode_info(core: PortfolioCore, env: int) -> dict[str, Any]:
     """
     :param core: the batch
     :param env: which portfolio
-    :param known_row: row of the pool that was known when the last action was taken
     :return: the documented ``info`` of the last step
     """
     record, n = core.records[env], core.n_assets + 1
-    probs = core.prices.regime_probs[known_row]
+    probs = core.prices.regime_probs[core.known_rows[env]]
     return {
         "date": str(core.pool.dates[core.clock[env, ROW]]),
         "wealth": float(core.state[env, WEALTH]),

@@ -5,7 +5,7 @@ The exposure at row ``t`` uses rows ``<= t`` only. Which assets to hold is someb
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,33 @@ class SizingRule(Protocol):
         :return: exposure (n,) in [0, 1]
         """
         ...
+
+
+class Sizing(NamedTuple):
+    """
+    A rule and how it is applied.
+
+    :param rule: gives the exposure
+    :param keep_cash: True: the exposure multiplies the one asked for; False: it replaces it
+    """
+
+    rule: SizingRule
+    keep_cash: bool
+
+    def apply(self, weights: np.ndarray, pool: MarketPool, rows: np.ndarray) -> None:
+        """
+        Give weights the exposure of the rule, in place; what is left is cash. All cash stays all cash.
+
+        :param weights: asked for, cash last, rows sum to 1 (n, n_assets + 1)
+        :param pool: the markets
+        :param rows: last row of the pool known to each decision (n,)
+        """
+        assets = weights[:, :-1]
+        asked = assets.sum(axis=1)
+        exposure = self.rule.exposure(pool, rows, assets)
+        wanted = np.where(asked > 0.0, exposure * asked if self.keep_cash else exposure, 0.0)
+        weights[:, :-1] *= (wanted / np.maximum(asked, 1e-12))[:, None]
+        weights[:, -1] = 1.0 - wanted
 
 
 @dataclass(frozen=True)

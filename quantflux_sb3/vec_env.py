@@ -46,6 +46,24 @@ class QuantFluxVecEnv(VecEnv):
         action_space = spaces.Box(0.0, 1.0, (self.core.n_assets + 1,), dtype=np.float32)
         super().__init__(n_envs, PortfolioBox(self.core.layout), action_space)
 
+    @classmethod
+    def like(cls, core: PortfolioCore, n_envs: int, market: Any, **changes: Any) -> "QuantFluxVecEnv":
+        """
+        Another batch with the settings, observation and sizing of a given one: to evaluate a model on another market or split.
+
+        :param core: whose settings to take
+        :param n_envs: number of portfolios
+        :param market: the market
+        :param changes: settings that differ
+        """
+        venv = cls(n_envs, market, **{**vars(core.config), **changes})
+        for source in core.sources:
+            venv.core.add_observation(source)
+        for sizing in core.sizing:
+            venv.core.add_sizing(sizing)
+        venv.observation_space = PortfolioBox(venv.core.layout)
+        return venv
+
     @property
     def assets(self) -> tuple[str, ...]:
         """Tickers, in the order of the action (n_assets,)."""
@@ -71,7 +89,6 @@ class QuantFluxVecEnv(VecEnv):
         """
         :return: observations (fresh arrays), rewards float32, dones, infos; finished envs are reset already
         """
-        known = self.core.observed_rows.copy()
         obs, rewards, ends = self.core.step(self._actions)
         dones = ends.any(axis=1)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
@@ -79,7 +96,7 @@ class QuantFluxVecEnv(VecEnv):
         self._episode_steps += 1
         filled = range(self.num_envs) if self.full_info else np.flatnonzero(dones)
         for env in filled:
-            infos[env] = episode_info(self.core, env, int(known[env]))
+            infos[env] = episode_info(self.core, int(env))
         for env in np.flatnonzero(dones):
             infos[env]["terminal_observation"] = obs[env].copy()
             infos[env]["TimeLimit.truncated"] = bool(ends[env, 1])

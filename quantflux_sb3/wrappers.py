@@ -2,8 +2,8 @@
 Wrappers that compose with any policy: what is observed, and how much is put at risk.
 
 Each exists twice, for a single env and for :class:`quantflux_sb3.vec_env.QuantFluxVecEnv`, on the same table and the same
-formula: ``FeatureObservation`` / ``VecFeatureObservation`` and so on. The observing wrappers ask the env underneath to
-copy more columns into its observation, which costs nothing per step; the sizing wrappers change the action. The Vec twins
+formula: ``FeatureObservation`` / ``VecFeatureObservation`` and so on. They ask the env underneath to observe more columns,
+or to size its decisions by a rule, so that a step costs no more for being wrapped. The Vec twins
 are in :mod:`quantflux_sb3.vec_wrappers`, because they need Stable-Baselines3 and with it torch; they can be imported from here
 too.
 """
@@ -14,13 +14,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from quantflux_sb3.core import PortfolioCore, to_weights
+from quantflux_sb3.core import PortfolioCore
 from quantflux_sb3.features import FeatureConfig
 from quantflux_sb3.layout import Block, PortfolioBox
 from quantflux_sb3.market.data import MarketData
 from quantflux_sb3.pool import BlockSource
 from quantflux_sb3.regimes import REGIMES, RuleRegimes, detect_regimes
-from quantflux_sb3.sizing import KellyRule, SizingRule, TimingRule
+from quantflux_sb3.sizing import KellyRule, Sizing, SizingRule, TimingRule
 
 
 @dataclass(frozen=True)
@@ -39,26 +39,6 @@ class RegimeBlock:
         days = np.minimum(regimes.days_in_regime, 252) / 252.0
         table = np.column_stack([regimes.probs, days]).astype(np.float32)
         return [(Block("regime", (*(f"prob_{name}" for name in REGIMES), "days_in_regime"), limit=1.0, signed=False), table)]
-
-
-def scale_exposure(actions: np.ndarray, core: PortfolioCore, rule: SizingRule, keep_cash: bool) -> np.ndarray:
-    """
-    :param actions: asked for (n_envs, n_assets + 1)
-    :param core: whose next decision it is
-    :param rule: gives the exposure
-    :param keep_cash: True: the exposure multiplies the one asked for; False: it replaces it
-    :return: weights with that exposure, cash last (n_envs, n_assets + 1)
-    """
-    weights = np.empty(np.shape(actions))
-    if not to_weights(np.asarray(actions), weights):
-        return np.asarray(actions)  # not finite: the env says so
-    assets = weights[:, :-1]
-    asked = assets.sum(axis=1)
-    exposure = rule.exposure(core.pool, core.observed_rows, assets)
-    wanted = np.where(asked > 0.0, exposure * asked if keep_cash else exposure, 0.0)
-    weights[:, :-1] *= (wanted / np.maximum(asked, 1e-12))[:, None]
-    weights[:, -1] = 1.0 - wanted
-    return weights
 
 
 class FeatureObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
@@ -89,21 +69,24 @@ class RegimeObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
         observe(env, RegimeBlock(detector or RuleRegimes()))
 
 
-class _Sizing(gym.Wrapper, gym.utils.RecordConstructorArgs):
+class SizingWrapper(gym.Wrapper, gym.utils.RecordConstructorArgs):
+    """
+    Base of the wrappers that size.
+
+    :param env: a QuantFluxEnv, wrapped or not
+    :param rule: settings of the rule
+    """
+
     rule_class: type
     keep_cash: bool
 
     def __init__(self, env: gym.Env, **rule: Any):
         gym.utils.RecordConstructorArgs.__init__(self, **rule)
         gym.Wrapper.__init__(self, env)
-        self.rule = make_rule(self.rule_class, rule)
-
-    def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        core = self.env.unwrapped.core
-        return self.env.step(scale_exposure(np.asarray(action)[None], core, self.rule, self.keep_cash)[0])
+        portfolio_core(env).add_sizing(Sizing(make_rule(self.rule_class, rule), self.keep_cash))
 
 
-class MarketTiming(_Sizing):
+class MarketTiming(SizingWrapper):
     """
     Exposure by rule, outside the policy: the policy says which assets, the rule how much; the rest is cash.
 
@@ -113,7 +96,7 @@ class MarketTiming(_Sizing):
     rule_class, keep_cash = TimingRule, False
 
 
-class KellySizing(_Sizing):
+class KellySizing(SizingWrapper):
     """
     Multiplies the exposure that the policy asks for by its multi-timeframe Kelly fraction.
 
@@ -131,12 +114,21 @@ def observe(env: Any, source: BlockSource) -> None:
     :param source: of the blocks
     :raises TypeError: if it is another env
     """
-    inner = env.unwrapped
-    core = getattr(inner, "core", None)
-    if not isinstance(core, PortfolioCore):
-        raise TypeError(f"This wrapper needs a QuantFlux env; got {type(inner).__name__}.")
+    core = portfolio_core(env)
     core.add_observation(source)
-    inner.observation_space = PortfolioBox(core.layout)
+    env.unwrapped.observation_space = PortfolioBox(core.layout)
+
+
+def portfolio_core(env: Any) -> PortfolioCore:
+    """
+    :param env: a QuantFluxEnv or QuantFluxVecEnv, wrapped or not
+    :return: its core
+    :raises TypeError: if it is another env
+    """
+    core = getattr(env.unwrapped, "core", None)
+    if not isinstance(core, PortfolioCore):
+        raise TypeError(f"This wrapper needs a QuantFlux env; got {type(env.unwrapped).__name__}.")
+    return core
 
 
 def make_rule(rule_class: type, settings: dict[str, Any]) -> SizingRule:

@@ -87,9 +87,19 @@ def backtest_model(
     :return: what it did
     """
     settings = {**vars(config), "split": split, "episode_length": None}
-    venv = make_quantflux_vec_env(1, market, seed=0, wrappers=wrappers, **settings)
+    return backtest_in(make_quantflux_vec_env(1, market, wrappers=wrappers, **settings), model, name)
+
+
+def backtest_in(venv: VecEnv, model: BaseAlgorithm, name: str = "agent") -> BacktestResult:
+    """
+    :param venv: a QuantFluxVecEnv of one portfolio and one market, wrapped or not, whose episode is the whole split
+    :param model: a trained SB3 model; it acts deterministically
+    :param name: shown in tables
+    :return: what it did
+    """
+    core = venv.unwrapped.core
     requests, decides = _play(model, venv)
-    return replay(name, _core_on(market, split, config), requests, decides)
+    return replay(name, _core_on(core.pool.markets[0], core.config.split, core.config), requests, decides)
 
 
 def replay(name: str, core: PortfolioCore, requests: np.ndarray, decides: np.ndarray) -> BacktestResult:

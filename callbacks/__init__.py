@@ -1,0 +1,9 @@
+"""
+Stable-Baselines3 callbacks for portfolio training. All write to SB3's logger, so that TensorBoard shows them, and all can
+be named in an rl_zoo3 config: ``callback: quantflux_sb3.callbacks.AllocationDiagnosticsCallback``.
+"""
+
+from quantflux_sb3.callbacks.benchmark import BenchmarkEvalCallback
+from quantflux_sb3.callbacks.diagnostics import AllocationDiagnosticsCallback, RegimeAttributionCallback
+
+__all__ = ["AllocationDiagnosticsCallback", "BenchmarkEvalCallback", "RegimeAttributionCallback"]

@@ -1,0 +1,95 @@
+"""``quantflux run``: the whole experiment."""
+
+import sys
+from dataclasses import fields
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+from quantflux_sb3.commands.parsing import parse
+from quantflux_sb3.run_folder import LAST_FILE, RunFolder
+from quantflux_sb3.settings import QUICK, Settings
+
+
+def make_parser() -> ArgumentParser:
+    """
+    :return: parser whose flags are the fields of :class:`quantflux_sb3.settings.Settings`
+    """
+    parser = ArgumentParser(
+        prog="quantflux run", exit_on_error=False, description="Data, generator, agents, evaluation on unseen real years."
+    )
+    parser.add_argument("--config", action="config", help="YAML file of settings; flags override it")
+    parser.add_argument("--name", type=str, default=None, help="folder of the run under --output (default: run-001, ...)")
+    parser.add_argument("--output", type=str, default="runs", help="folder of all runs")
+    parser.add_argument("--quick", action="store_true", help="a minute's run: every stage works, nothing is learnt well")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run (the newest, or --name)")
+    parser.add_argument("--tickers", nargs="+", type=str, default=None, help="assets (default: six bundled US stocks)")
+    parser.add_argument("--offline", action="store_true", help="never use the network")
+    parser.add_class_arguments(Settings, skip={"tickers", "offline"})
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    """
+    :param argv: arguments after ``run``
+    :return: exit code
+    """
+    parser = make_parser()
+    if "--quick" in argv:
+        parser.set_defaults(QUICK)
+    if "--resume" in argv:
+        return _resume(parser, argv)
+    options = parse(parser, argv)
+    settings = _settings(options)
+    from quantflux_sb3.experiment import Prepared
+
+    prepared = Prepared.check(settings)
+    folder = RunFolder.create(options.output, options.name)
+    folder.write_text("config.yml", settings.to_yaml())
+    return _go(prepared, folder)
+
+
+def _resume(parser: ArgumentParser, argv: list[str]) -> int:
+    options = parse(parser, argv)
+    folder = RunFolder.existing(options.output, options.name)
+    if folder.has(LAST_FILE):
+        raise ValueError(f"The run '{folder.path}' is finished; see {folder / 'report.html'}.")
+    saved = make_parser()
+    settings = _settings(parse(saved, ["--config", str(folder / "config.yml"), *_without_quick(argv)]))
+    if settings.to_yaml() != (folder / "config.yml").read_text(encoding="utf-8"):
+        raise ValueError(f"The settings given differ from those of '{folder.path}'; resume without them, or start a new run.")
+    from quantflux_sb3.experiment import Prepared
+
+    return _go(Prepared.check(settings), folder)
+
+
+def _without_quick(argv: list[str]) -> list[str]:
+    """The saved configuration has what --quick meant already."""
+    return [argument for argument in argv if argument != "--quick"]
+
+
+def _settings(options) -> Settings:
+    values = {item.name: getattr(options, item.name) for item in fields(Settings)}
+    if values["tickers"] is not None:
+        values["tickers"] = tuple(values["tickers"])
+    return Settings(**values)
+
+
+def _go(prepared, folder: RunFolder) -> int:
+    from quantflux_sb3.experiment import Experiment
+
+    console = Console(soft_wrap=True)
+    experiment = Experiment(prepared, folder, console)
+    try:
+        result = experiment.run()
+    except KeyboardInterrupt:
+        print(
+            f"\nquantflux: interrupted in stage '{experiment.stage}'; what was finished is kept. Go on with: "
+            f"quantflux run --resume --output {folder.path.parent} --name {folder.path.name}",
+            file=sys.stderr,
+        )
+        return 130
+    for sentence in result.verdicts:
+        console.print(f"- {sentence}", highlight=False)
+    console.print(f"report: {folder / 'report.html'}", highlight=False)
+    return 0

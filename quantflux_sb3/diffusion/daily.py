@@ -1,0 +1,97 @@
+"""
+The daily part given the paths: white Gaussian noise, plus the trend and its relation to volatility for the market.
+
+A network for this part learned nothing beyond independent Gaussian noise (held-out loss 1.000 of the noise's), so there is
+none: the market's noise follows the trend path and leads and lags of its volatility path by least squares, the assets'
+noise is correlated with it and among themselves, and the size of one series' noise may depend on the others' (coupling).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import convolve1d
+
+from quantflux_sb3.diffusion.smoothing import (
+    NOISE_REACH,
+    block_means,
+    detrended_noise_kernel,
+    fit_taps,
+    kernel_mean,
+    trend_kernel,
+    upsample,
+)
+
+#: Days by which the market's volatility path is shifted among the inputs of its drift.
+SHIFTS = (-16, -8, -4, 0, 4, 8, 16)
+#: Bound of the log scale that coupling gives.
+COUPLING_BOUND = 0.6
+MEAN_ABSOLUTE = float(np.sqrt(2.0 / np.pi))
+
+
+@dataclass(frozen=True, eq=False)
+class DailyModel:
+    """
+    :param trend_moments: mean and standard deviation of the trend before scaling (2,)
+    :param trend_taps: interpolation of the trend's block means (BLOCK_DAYS, n_taps)
+    :param drift: weights of constant, trend and shifted volatility path on the market's noise (2 + n_shifts,)
+    :param spread: standard deviation of the market's noise around its drift (1,)
+    :param mixing: lower triangular factor of the noise's correlation (n_series, n_series)
+    :param coupling: effect of the size of series k on the log scale of series j > k (n_series, n_series)
+    """
+
+    trend_moments: np.ndarray
+    trend_taps: np.ndarray
+    drift: np.ndarray
+    spread: np.ndarray
+    mixing: np.ndarray
+    coupling: np.ndarray
+
+    @classmethod
+    def fit(cls, noise: np.ndarray, paths: np.ndarray) -> "DailyModel":
+        """
+        :param noise: daily parts of the training market (n_days, n_series)
+        :param paths: its volatility paths (n_days, n_series)
+        """
+        raw = kernel_mean(noise[:, :1], trend_kernel())
+        moments = np.array([raw.mean(), raw.std()])
+        trend = (raw - moments[0]) / moments[1]
+        taps = fit_taps(trend)
+        inputs = _drift_inputs(upsample(block_means(trend), taps)[: len(trend), 0], paths[:, 0])
+        drift = np.linalg.lstsq(inputs, noise[:, 0], rcond=None)[0]
+        spread = np.array([(noise[:, 0] - inputs @ drift).std()])
+        mixing = np.linalg.cholesky(np.corrcoef(noise.T) + 1e-9 * np.eye(noise.shape[1]))
+        return cls(moments, taps, drift, spread, mixing, np.zeros_like(mixing))
+
+    def trend(self, noise: np.ndarray) -> np.ndarray:
+        """
+        :param noise: daily parts (n_days, n_series)
+        :return: the market's trend path (n_days, 1), standardised
+        """
+        return (kernel_mean(noise[:, :1], trend_kernel()) - self.trend_moments[0]) / self.trend_moments[1]
+
+    def sample(self, paths: np.ndarray, trend: np.ndarray, shift: np.ndarray | float, white: np.ndarray) -> np.ndarray:
+        """
+        :param paths: volatility paths (n_paths, n_days, n_series)
+        :param trend: trend path (n_paths, n_days)
+        :param shift: further drift of the market's noise (n_paths, n_days)
+        :param white: independent Gaussian noise (n_paths, n_days + 2 * NOISE_REACH, n_series)
+        :return: daily parts (n_paths, n_days, n_series)
+        """
+        inner = slice(NOISE_REACH, NOISE_REACH + paths.shape[1])
+        around = convolve1d(white[..., 0], detrended_noise_kernel(), axis=1, mode="constant")[:, inner]
+        market = _drift_inputs(trend, paths[..., 0]) @ self.drift + shift + self.spread * around
+        mixed = np.concatenate([market[..., None], white[:, inner, 1:]], axis=-1) @ self.mixing.T
+        return self._couple(mixed)
+
+    def with_coupling(self, coupling: np.ndarray) -> "DailyModel":
+        return replace(self, coupling=coupling)
+
+    def _couple(self, noise: np.ndarray) -> np.ndarray:
+        log_scale = (np.abs(noise) - MEAN_ABSOLUTE) @ self.coupling.T
+        return noise * np.exp(np.clip(log_scale, -COUPLING_BOUND, COUPLING_BOUND))
+
+
+def _drift_inputs(trend: np.ndarray, market_path: np.ndarray) -> np.ndarray:
+    n_days = market_path.shape[-1]
+    shifted = [market_path[..., np.clip(np.arange(n_days) + shift, 0, n_days - 1)] for shift in SHIFTS]
+    return np.stack([np.ones_like(trend), trend, *shifted], axis=-1)

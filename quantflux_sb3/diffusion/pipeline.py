@@ -1,0 +1,153 @@
+"""The generator as a diffusers pipeline: conditions in, paths of returns out; saved and loaded like any other."""
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, SchedulerMixin, UNet1DModel
+from diffusers.utils import BaseOutput
+
+from quantflux_sb3.diffusion.conditions import build_conditions, parse_regimes, parse_volatility
+from quantflux_sb3.diffusion.config import BLOCK_DAYS
+from quantflux_sb3.diffusion.network import load_unet
+from quantflux_sb3.diffusion.sampling import PathSampler
+from quantflux_sb3.diffusion.state import ARRAYS_FILE, RECORD_FILE, GeneratorState
+
+_FILES = ("model_index.json", RECORD_FILE, ARRAYS_FILE, "unet/config.json", "unet/diffusion_pytorch_model.safetensors")
+
+
+@dataclass
+class RegimeDDPMOutput(BaseOutput):
+    """
+    :param returns: simple returns of the assets (n_paths, n_days, n_assets) [float64, > -1]
+    :param benchmark_returns: simple returns of the benchmark (n_paths, n_days)
+    """
+
+    returns: np.ndarray
+    benchmark_returns: np.ndarray
+
+
+class RegimeDDPMPipeline(DiffusionPipeline):
+    """
+    Regime-conditioned generator of daily returns of a benchmark and its assets.
+
+    A DDPM (Ho, Jain and Abbeel, 2020) with velocity prediction diffuses smooth log-volatility paths of the benchmark and of
+    the assets' residuals, and the benchmark's trend. Daily returns follow from the paths and Gaussian noise; a network for
+    the noise learned nothing and was dropped. All is then calibrated on the training years. Build one with
+    :func:`train_generator`. Sampling uses DPM-Solver++; any scheduler made from its config can take its place, e.g.
+    ``pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)`` with ``num_inference_steps=1000``.
+
+    :param unet: the denoising network
+    :param scheduler: of diffusers
+    :param state: everything else that was fitted
+    """
+
+    model_cpu_offload_seq = "unet"
+
+    def __init__(self, unet: UNet1DModel, scheduler: SchedulerMixin, state: GeneratorState | None = None):
+        super().__init__()
+        if not isinstance(state, GeneratorState):
+            raise ValueError("A RegimeDDPMPipeline needs its `state`; use train_generator(...) or from_pretrained(folder).")
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self.state = state
+        self.set_progress_bar_config(disable=True)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        n_paths: int = 1,
+        n_days: int | None = None,
+        regimes: str | np.ndarray | None = None,
+        volatility: float | np.ndarray | None = None,
+        generator: torch.Generator | None = None,
+        guidance_scale: float | None = None,
+        num_inference_steps: int | None = None,
+        batch_size: int = 256,
+        return_dict: bool = True,
+    ) -> RegimeDDPMOutput | tuple[np.ndarray, np.ndarray]:
+        """
+        :param n_paths: paths to draw
+        :param n_days: length of each; one window if not given. Longer paths continue from their last observed days.
+        :param regimes: a name of ``REGIMES`` for all days, or indices into it (n_days,) or (n_paths, n_days)
+        :param volatility: of the benchmark, annualised: one number, or (n_days,) or (n_paths, n_days)
+        :param generator: source of all randomness
+        :param guidance_scale: weight of the conditions, 1 is plain conditional sampling; the config's if not given.
+            Calibration was done at the config's.
+        :param num_inference_steps: denoising steps; the config's if not given
+        :param batch_size: paths per call of the network; changes the speed only
+        :param return_dict: give a :class:`RegimeDDPMOutput` and not a tuple
+        :return: simple returns
+        :raises ValueError: if an argument makes no sense; the text says which
+        """
+        n_paths, batch_size = _positive_int("n_paths", n_paths), _positive_int("batch_size", batch_size)
+        n_days = _positive_int("n_days", self.state.config.window if n_days is None else n_days)
+        if guidance_scale is not None and not 0.0 <= guidance_scale < np.inf:
+            raise ValueError(f"`guidance_scale` must be a number >= 0; got {guidance_scale}.")
+        length = max(-(-n_days // BLOCK_DAYS) * BLOCK_DAYS, self.state.config.window)  # whole blocks, a window at least
+        conditions = build_conditions(
+            _extend(parse_regimes(regimes, n_paths, n_days), length),
+            _extend(parse_volatility(volatility, n_paths, n_days), length),
+            self.state.volatility_scale, n_paths, length,
+        )  # fmt: skip
+        sampler = PathSampler(self.unet, self.scheduler, self.state.config)
+        raw = sampler.sample(conditions.maps, generator, guidance_scale, num_inference_steps, batch_size, self.progress_bar)
+        shape = self.state.noise_shape(n_paths, length)
+        white = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()
+        simple = np.expm1(self.state.assemble(raw, conditions, white)[:, :n_days])
+        output = RegimeDDPMOutput(np.ascontiguousarray(simple[..., 1:]), np.ascontiguousarray(simple[..., 0]))
+        return output if return_dict else (output.returns, output.benchmark_returns)
+
+    def check_unseen(self, dates: np.ndarray) -> None:
+        """
+        Refuse dates that the generator was trained on.
+
+        :param dates: dates of an evaluation (n_days,)
+        :raises ValueError: if any lies within the training span
+        """
+        days = np.atleast_1d(np.asarray(dates, dtype="datetime64[D]"))
+        start, end = self.state.record.train_start, self.state.record.train_end
+        seen = days[(days >= np.datetime64(start, "D")) & (days <= np.datetime64(end, "D"))]
+        if len(seen):
+            raise ValueError(
+                f"This generator was trained on {start} to {end}; {len(seen)} of the {len(days)} evaluation dates lie within, "
+                f"first {seen[0]}. Train one on data before the evaluation, or evaluate later dates."
+            )
+
+    def save_pretrained(self, save_directory: str | PathLike, **kwargs: Any) -> None:
+        """
+        :param save_directory: folder, created if missing; gets JSON and safetensors only
+        :param kwargs: of ``DiffusionPipeline.save_pretrained``
+        """
+        super().save_pretrained(save_directory, **kwargs)
+        self.state.save(Path(save_directory))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs: Any) -> "RegimeDDPMPipeline":
+        """
+        :param pretrained_model_name_or_path: local folder that ``save_pretrained`` wrote
+        :param kwargs: of ``DiffusionPipeline.from_pretrained``
+        :raises ValueError: if the folder is not a saved generator
+        """
+        folder = Path(pretrained_model_name_or_path)
+        missing = [name for name in _FILES if not (folder / name).is_file()]
+        if missing:
+            raise ValueError(
+                f"'{folder}' is not a saved RegimeDDPMPipeline: {missing[0]} is missing. "
+                "Give the folder that save_pretrained wrote."
+            )
+        components = {"unet": load_unet(folder / "unet"), "state": GeneratorState.load(folder)}
+        return super().from_pretrained(str(folder), **(components | kwargs))
+
+
+def _extend(values: np.ndarray | None, length: int) -> np.ndarray | None:
+    """Repeat the last day's condition up to a length."""
+    return None if values is None else np.pad(values, ((0, 0), (0, length - values.shape[1])), mode="edge")
+
+
+def _positive_int(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"`{name}` must be a whole number >= 1; got {value}.")
+    return int(value)

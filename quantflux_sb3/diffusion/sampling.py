@@ -1,0 +1,89 @@
+"""Drawing raw paths from the network: reverse diffusion per window, outpainting for longer paths."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from diffusers import SchedulerMixin, UNet1DModel
+from diffusers.utils.torch_utils import randn_tensor
+
+from quantflux_sb3.diffusion.config import GeneratorConfig
+from quantflux_sb3.diffusion.network import spaced_timesteps
+
+
+class PathSampler:
+    """
+    Samples paths of block means, as the network knows them: before calibration.
+
+    :param unet: the denoising network
+    :param scheduler: of diffusers; anything that knows v-prediction and custom timesteps
+    :param config: settings of the generator
+    """
+
+    def __init__(self, unet: UNet1DModel, scheduler: SchedulerMixin, config: GeneratorConfig):
+        self.unet, self.scheduler, self.config = unet, scheduler, config
+
+    @torch.no_grad()
+    def sample(
+        self, maps: np.ndarray, generator: torch.Generator | None, guidance_scale: float | None = None,
+        num_inference_steps: int | None = None, batch_size: int = 256, progress: Callable = iter,
+    ) -> np.ndarray:  # fmt: skip
+        """
+        :param maps: condition maps (n_paths, n_blocks, n_maps)
+        :param generator: source of all randomness
+        :param guidance_scale: weight of the conditions; the config's if not given
+        :param num_inference_steps: the config's if not given
+        :param batch_size: paths per call of the network
+        :param progress: wraps the list of windows, for a progress bar
+        :return: raw paths (n_paths, n_blocks, n_series + 1)
+        """
+        guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        steps = num_inference_steps or self.config.num_inference_steps
+        n_paths, n_blocks, _ = maps.shape
+        window, margin = self.config.n_blocks, self.config.history_blocks
+        starts = range(0, n_blocks, window)
+        padding = (margin, len(starts) * window - n_blocks + margin)
+        inputs = torch.from_numpy(np.pad(maps, ((0, 0), padding, (0, 0)), mode="edge")).float().transpose(1, 2)
+        paths = torch.zeros(n_paths, self.unet.config.out_channels, len(starts) * window)
+        for start in progress(starts):
+            # Noise for all paths at once: the batch size then changes nothing but the speed.
+            noise = randn_tensor((n_paths, paths.shape[1], window + 2 * margin), generator=generator)
+            for rows in torch.arange(n_paths).split(batch_size):
+                history = paths[rows, :, start - margin : start] if start else None
+                context = inputs[rows, :, start : start + window + 2 * margin]
+                drawn = self._denoise(noise[rows], context, history, guidance, steps, generator)
+                paths[rows, :, start : start + window] = drawn[..., margin : margin + window].cpu()
+        return paths.transpose(1, 2).numpy().astype(np.float64)[:, :n_blocks] / self.config.path_scale
+
+    def _denoise(
+        self, sample: torch.Tensor, maps: torch.Tensor, history: torch.Tensor | None, guidance: float, steps: int,
+        generator: torch.Generator | None,
+    ) -> torch.Tensor:  # fmt: skip
+        device = self.unet.device
+        extra = torch.cat([maps, history_channels(sample, history)], dim=1).to(device)
+        blank = torch.cat([torch.zeros_like(maps).to(device), extra[:, maps.shape[1] :]], dim=1)
+        guided = guidance != 1.0 and bool(maps.any())
+        sample = sample.to(device)
+        self.scheduler.set_timesteps(timesteps=spaced_timesteps(self.scheduler.config.num_train_timesteps, steps))
+        for timestep in self.scheduler.timesteps:
+            # 1. predict v given the conditions, and away from the unconditional prediction (Ho and Salimans, 2022, eq. 6)
+            prediction = self.unet(torch.cat([sample, extra], dim=1), timestep).sample
+            if guided:
+                plain = self.unet(torch.cat([sample, blank], dim=1), timestep).sample
+                prediction = plain + guidance * (prediction - plain)
+            # 2. previous sample: x_t -> x_t-1
+            sample = self.scheduler.step(prediction, timestep, sample, generator=generator).prev_sample
+        return sample
+
+
+def history_channels(sample: torch.Tensor, history: torch.Tensor | None) -> torch.Tensor:
+    """
+    :param sample: gives shape and type (batch, channels, length)
+    :param history: observed values of the first points (batch, channels, n_observed), or None
+    :return: observed values, zero elsewhere, and a mask (batch, channels + 1, length)
+    """
+    extra = torch.zeros_like(torch.cat([sample, sample[:, :1]], dim=1))
+    if history is not None:
+        extra[:, :-1, : history.shape[-1]] = history
+        extra[:, -1, : history.shape[-1]] = 1.0
+    return extra

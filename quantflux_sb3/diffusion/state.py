@@ -1,0 +1,139 @@
+"""Everything of a generator but its network: fitted maps and the record of its training, saved as safetensors and JSON."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from quantflux_sb3.diffusion.calibration import Calibration
+from quantflux_sb3.diffusion.conditions import KINDS, Conditions, VolatilityScale
+from quantflux_sb3.diffusion.config import GeneratorConfig
+from quantflux_sb3.diffusion.daily import DailyModel
+from quantflux_sb3.diffusion.representation import Representation
+from quantflux_sb3.diffusion.smoothing import NOISE_REACH, upsample
+
+RECORD_FILE, ARRAYS_FILE = "generator.json", "generator.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """
+    Where a generator comes from.
+
+    :param assets: tickers, in order
+    :param benchmark: name of the benchmark
+    :param train_start: first date seen (ISO)
+    :param train_end: last date seen (ISO)
+    :param source: of the training market
+    :param market_hash: content hash of the training market
+    :param regime_detector: the definition of the regimes, in words
+    :param seed: of training
+    :param best_step: optimiser step whose weights were kept
+    :param learning_curve: ``step``, ``train_loss`` and ``heldout_loss``, lists of equal length
+    """
+
+    assets: tuple[str, ...]
+    benchmark: str
+    train_start: str
+    train_end: str
+    source: str
+    market_hash: str
+    regime_detector: str
+    seed: int
+    best_step: int
+    learning_curve: dict[str, list[float]]
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratorState:
+    """
+    :param config: settings
+    :param record: where it comes from
+    :param representation: returns to paths and back
+    :param daily: daily parts given paths
+    :param volatility_scale: annualised volatility to scores
+    :param transitions: daily transition probabilities of the training regimes (n_regimes, n_regimes)
+    :param regime_shares: share of training days per regime (n_regimes,)
+    :param calibrations: one per kind of condition, empty before calibration
+    """
+
+    config: GeneratorConfig
+    record: TrainingRecord
+    representation: Representation
+    daily: DailyModel
+    volatility_scale: VolatilityScale
+    transitions: np.ndarray
+    regime_shares: np.ndarray
+    calibrations: tuple[Calibration, ...] = ()
+
+    def save(self, folder: Path) -> None:
+        """
+        :param folder: gets ``generator.json`` and ``generator.safetensors``
+        """
+        arrays = {"transitions": self.transitions, "regime_shares": self.regime_shares}
+        for name in ("representation", "daily", "volatility_scale"):
+            part = getattr(self, name)
+            arrays |= {f"{name}.{f.name}": getattr(part, f.name) for f in fields(part)}
+        for kind, calibration in zip(KINDS, self.calibrations, strict=True):
+            arrays |= {f"calibration.{kind}.{name}": array for name, array in calibration.arrays().items()}
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS_FILE)
+        text = json.dumps({"config": asdict(self.config), "record": asdict(self.record)}, indent=2)
+        (folder / RECORD_FILE).write_text(text + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "GeneratorState":
+        """
+        :param folder: where :meth:`save` wrote
+        """
+        text = json.loads((folder / RECORD_FILE).read_text())
+        record = TrainingRecord(**{**text["record"], "assets": tuple(text["record"]["assets"])})
+        arrays = load_file(folder / ARRAYS_FILE)
+        parts = {"representation": Representation, "daily": DailyModel, "volatility_scale": VolatilityScale}
+        fitted = {name: kind(**_under(arrays, f"{name}.")) for name, kind in parts.items()}
+        calibrations = tuple(Calibration.from_arrays(_under(arrays, f"calibration.{kind}.")) for kind in KINDS)
+        return cls(
+            GeneratorConfig(**text["config"]), record, **fitted, transitions=arrays["transitions"],
+            regime_shares=arrays["regime_shares"], calibrations=calibrations,
+        )  # fmt: skip
+
+    def assemble(self, raw: np.ndarray, conditions: Conditions, white: np.ndarray) -> np.ndarray:
+        """
+        From the network's paths to log returns.
+
+        :param raw: paths of the network (n_paths, n_blocks, n_series + 1)
+        :param conditions: what they were drawn under
+        :param white: Gaussian noise (n_paths, n_days + 2 * NOISE_REACH, n_series)
+        :return: log returns, benchmark first (n_paths, n_days, n_series)
+        """
+        calibration = self.calibrations[conditions.kind]
+        blocks = calibration.paths.apply(raw, conditions.maps)
+        noise = self.sample_noise(blocks, white, conditions.regimes @ calibration.drift)
+        logs = self.representation.decode(self.daily_paths(blocks), noise)
+        return calibration.returns.apply(logs) * np.exp(conditions.log_scale)
+
+    def daily_paths(self, blocks: np.ndarray) -> np.ndarray:
+        """
+        :param blocks: calibrated paths (n_paths, n_blocks, n_series + 1)
+        :return: daily volatility paths (n_paths, n_days, n_series)
+        """
+        return upsample(blocks[..., :-1], self.representation.taps)
+
+    def sample_noise(self, blocks: np.ndarray, white: np.ndarray, drift: np.ndarray | float = 0.0) -> np.ndarray:
+        """
+        :param blocks: calibrated paths (n_paths, n_blocks, n_series + 1)
+        :param white: Gaussian noise (n_paths, n_days + 2 * NOISE_REACH, n_series)
+        :param drift: further drift of the market (n_paths, n_days)
+        :return: daily parts (n_paths, n_days, n_series)
+        """
+        trend = upsample(blocks[..., -1:], self.daily.trend_taps)[..., 0]
+        return self.daily.sample(self.daily_paths(blocks), trend, drift, white)
+
+    def noise_shape(self, n_paths: int, n_days: int) -> tuple[int, int, int]:
+        """Shape of the white noise that paths need."""
+        return n_paths, n_days + 2 * NOISE_REACH, 1 + len(self.record.assets)
+
+
+def _under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,279 @@
+"""
+The whole experiment: data, generator, synthetic markets, agents, evaluation on unseen real years.
+
+Each stage leaves its result in the run's folder, whole or not at all, so that an interrupted run goes on where it stopped.
+Nothing that is fitted sees a day after the training years; the agent is chosen on the validation years; the test years are
+looked at once, at the end.
+"""
+
+import logging
+import platform
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from stable_baselines3 import PPO
+
+from quantflux_sb3.core import PortfolioConfig
+from quantflux_sb3.costs import CostModel
+from quantflux_sb3.diffusion import RegimeDDPMPipeline, summary, synthetic_markets, train_generator
+from quantflux_sb3.evaluation.backtest import backtest_model
+from quantflux_sb3.evaluation.baselines import run_baselines
+from quantflux_sb3.evaluation.metrics import performance, table_rows
+from quantflux_sb3.evaluation.report import results_table
+from quantflux_sb3.evaluation.summary import AGENT, ExperimentSummary
+from quantflux_sb3.market import DateSplits, MarketData, Region, detect_region, get_region, load_market
+from quantflux_sb3.run_folder import LAST_FILE, RunFolder
+from quantflux_sb3.settings import Settings
+from quantflux_sb3.vec_env import make_quantflux_vec_env
+from quantflux_sb3.vec_wrappers import VecMarketTiming
+
+logger = logging.getLogger(__name__)
+
+LIBRARIES = (
+    "quantflux_sb3",
+    "stable_baselines3",
+    "gymnasium",
+    "torch",
+    "diffusers",
+    "numpy",
+    "numba",
+    "pandas",
+    "ta",
+    "skfolio",
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """
+    What the settings mean, checked before anything is written.
+
+    :param settings: of the experiment
+    :param region: of the market
+    :param market: real prices
+    :param config: of the env, with the region's costs filled in
+    """
+
+    settings: Settings
+    region: Region
+    market: MarketData
+    config: PortfolioConfig
+
+    @classmethod
+    def check(cls, settings: Settings) -> "Prepared":
+        """
+        :raises ValueError: for anything that would fail later
+        """
+        benchmark = settings.benchmark
+        named = (settings.prices is None and settings.tickers) or ()
+        region = get_region(settings.region) if settings.region else detect_region(named, benchmark)
+        if settings.prices is None and benchmark is None and region.name != "US":
+            benchmark = region.benchmark
+        market = load_market(settings.tickers, benchmark, settings.start, settings.end, settings.prices, settings.offline)
+        if settings.train_end or settings.validation_end:
+            ends = {key: value for key in ("train_end", "validation_end") if (value := getattr(settings, key))}
+            market = replace(market, splits=replace(market.splits, **ends) if market.splits else DateSplits(**ends))
+        for split in ("train", "validation", "test"):
+            market.rows(split)
+        costs = settings.env.costs if settings.env.costs is not None else CostModel(proportional=region.cost)
+        config = replace(settings.env, costs=costs)
+        config.rules(market.n_assets)
+        return cls(settings, region, market, config)
+
+    @property
+    def subtitle(self) -> str:
+        """Assets, years, benchmark and costs in one line."""
+        linear, _ = CostModel.of(self.config.costs).rates(self.market.n_assets)
+        start, stop = self.market.rows("test")
+        years = f"{str(self.market.dates[start])[:4]}-{str(self.market.dates[stop - 1])[:4]}"
+        return (
+            f"{', '.join(self.market.assets)} against {self.market.benchmark}; unseen years {years}, "
+            f"after {linear.mean() * 1e4:.0f} bp of costs on traded value"
+        )
+
+
+class Experiment:
+    """
+    :param prepared: checked settings and data
+    :param folder: of the run
+    :param console: for progress
+    """
+
+    def __init__(self, prepared: Prepared, folder: RunFolder, console: Console):
+        self.prepared, self.folder, self.console = prepared, folder, console
+        self.settings, self.market = prepared.settings, prepared.market
+        self.progress = sys.stderr.isatty()
+        self.stage = "data"
+        self.timings: dict[str, float] = folder.read_json("timings.json") if folder.has("timings.json") else {}
+
+    def run(self) -> ExperimentSummary:
+        """
+        Run every stage that is not done yet.
+
+        :return: the evaluation
+        """
+        torch.set_num_threads(1)  # faster for networks this small, and the same result on every machine of one kind
+        with self._timed("data"):
+            self._write_data()
+        markets: list[Any] = [self.market]
+        quality: dict[str, Any] = {}
+        if self.settings.synthetic.n_markets:
+            with self._timed("generator"):
+                pipeline = self._generator()
+            with self._timed("synthetic markets"):
+                synthetic, quality = self._synthetic(pipeline)
+            markets = self._mix(synthetic)
+        with self._timed("agents"):
+            self._train_agents(markets)
+        with self._timed("evaluation"):
+            result = self._evaluate(quality)
+        self.console.print(results_table(table_rows([result.agent, *result.baselines]), AGENT))
+        return result
+
+    @contextmanager
+    def _timed(self, stage: str):
+        self.stage = stage
+        self.console.print(f"[bold]{stage}[/bold] ...")
+        begin = time.perf_counter()
+        yield
+        self.timings[stage] = round(self.timings.get(stage, 0.0) + time.perf_counter() - begin, 2)
+        self.folder.write_json("timings.json", self.timings)
+        self.console.print(f"  {stage}: {self.timings[stage]:.1f} s")
+
+    def _write_data(self) -> None:
+        market, region = self.market, self.prepared.region
+        self.folder.write_json(
+            "data.json",
+            {
+                "region": region.name, "currency": region.currency, "source": market.source, "assets": list(market.assets),
+                "benchmark": market.benchmark, "first": str(market.dates[0]), "last": str(market.dates[-1]),
+                "days": market.n_days, "splits": vars(market.splits), "content_hash": market.content_hash,
+                "caveats": list(market.caveats),
+            },
+        )  # fmt: skip
+        self.folder.write_json("versions.json", versions())
+        self.console.print(f"  region {region.name}; {market.source}: {market}")
+
+    def _generator(self) -> RegimeDDPMPipeline:
+        if not self.folder.has("generator"):
+            pipeline = train_generator(
+                self.market.until("train"), self.settings.generator, seed=self.settings.seed, progress=self.progress
+            )
+            self.folder.write("generator", pipeline.save_pretrained)
+        pipeline = RegimeDDPMPipeline.from_pretrained(self.folder / "generator")
+        for split in ("validation", "test"):
+            start, stop = self.market.rows(split)
+            pipeline.check_unseen(self.market.dates[start:stop])
+        return pipeline
+
+    def _synthetic(self, pipeline: RegimeDDPMPipeline) -> tuple[list[MarketData], dict[str, Any]]:
+        wanted, seed = self.settings.synthetic, self.settings.seed
+        markets = synthetic_markets(pipeline, wanted.n_markets, wanted.n_days, seed, self.market, self.progress)
+        if not self.folder.has("generator_quality.json"):
+            self.folder.write_json("generator_quality.json", summary(pipeline, self.market.until("train"), seed=seed))
+        return markets, self.folder.read_json("generator_quality.json")
+
+    def _mix(self, synthetic: list[MarketData]) -> list[tuple[MarketData, float]]:
+        share = self.settings.synthetic.share
+        each = share / len(synthetic)
+        return [(self.market, 1.0 - share), *((market, each) for market in synthetic)]
+
+    @property
+    def wrappers(self) -> list[Callable]:
+        return [partial(VecMarketTiming, **vars(self.settings.timing))] if self.settings.use_timing else []
+
+    def _train_agents(self, markets: list[Any]) -> None:
+        for number in range(self.settings.agent.n_seeds):
+            name = f"agents/seed-{number}.zip"
+            if not self.folder.has(name):
+                model = self._train_agent(markets, self.settings.seed + number)
+                self.folder.write(name, model.save)
+
+    def _train_agent(self, markets: list[Any], seed: int) -> PPO:
+        agent = self.settings.agent
+        venv = make_quantflux_vec_env(agent.n_envs, markets, seed=seed, wrappers=self.wrappers, **vars(self.prepared.config))
+        policy_kwargs: dict[str, Any] = {"optimizer_kwargs": {"fused": True}}
+        if agent.policy.endswith("SoftmaxPolicy"):
+            policy_kwargs["log_std_init"] = agent.log_std_init
+        model = PPO(
+            policy_class(agent.policy), venv, learning_rate=agent.learning_rate, n_steps=agent.n_steps,
+            batch_size=agent.batch_size, n_epochs=agent.n_epochs, gamma=agent.gamma, gae_lambda=agent.gae_lambda,
+            policy_kwargs=policy_kwargs, seed=seed, device="cpu",
+        )  # fmt: skip
+        return model.learn(agent.total_timesteps, progress_bar=self.progress)
+
+    def _backtest(self, number: int, split: str):
+        model = PPO.load(self.folder / f"agents/seed-{number}.zip", device="cpu")
+        return backtest_model(model, self.market, split, self.prepared.config, self.wrappers, AGENT)
+
+    def _evaluate(self, quality: dict[str, Any]) -> ExperimentSummary:
+        numbers = range(self.settings.agent.n_seeds)
+        validation = {number: performance(self._backtest(number, "validation"))["sharpe_ratio"] for number in numbers}
+        chosen = max(numbers, key=validation.__getitem__)
+        test = {number: self._backtest(number, "test") for number in numbers}
+        timing = self.settings.timing if self.settings.use_timing else None
+        result = ExperimentSummary(
+            market=self.market, agent=test[chosen],
+            baselines=run_baselines(self.market, "test", self.prepared.config, timing),
+            seeds={
+                self.settings.seed + number: {
+                    "validation_sharpe_ratio": validation[number],
+                    "test_sharpe_ratio": performance(test[number])["sharpe_ratio"],
+                }
+                for number in numbers
+            },
+            chosen_seed=self.settings.seed + chosen, max_weight=float(np.max(self.prepared.config.max_weight)),
+            generator=quality, caveats=self._caveats(),
+        )  # fmt: skip
+        self._write_results(result, chosen)
+        return result
+
+    def _write_results(self, result: ExperimentSummary, chosen: int) -> None:
+        self.folder.write("model.zip", lambda path: path.write_bytes((self.folder / f"agents/seed-{chosen}.zip").read_bytes()))
+        pictures = result.write_pictures(self.folder.path)
+        text = (self.folder / "config.yml").read_text(encoding="utf-8")
+        result.write_page(self.folder / "report.html", pictures, text, versions(), self.prepared.subtitle)
+        self.folder.write_json(LAST_FILE, result.metrics())
+
+    def _caveats(self) -> tuple[str, ...]:
+        n_seeds, market = self.settings.agent.n_seeds, self.market
+        start, stop = market.rows("test")
+        years = (stop - start) / market.periods_per_year
+        return (
+            f"One test window of {years:.1f} years: another one could have gone the other way.",
+            f"{n_seeds} training seed{'s' if n_seeds > 1 else ''}: the spread between seeds is part of the uncertainty."
+            + (" At least 5 are needed to judge it." if n_seeds < 5 else ""),
+            "The exposure rule was chosen by people who had seen these years; a gain that comes from it is the rule's.",
+        )
+
+
+def policy_class(name: str) -> type:
+    """
+    :param name: dotted name of a policy
+    :raises ValueError: if there is none
+    """
+    from importlib import import_module
+
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"There is no policy '{name}'; expected a name such as quantflux_sb3.policies.SoftmaxPolicy."
+        ) from error
+
+
+def versions() -> dict[str, str]:
+    """
+    :return: versions of Python and of the libraries that decide the result
+    """
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}

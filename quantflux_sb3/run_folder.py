@@ -1,0 +1,108 @@
+"""The folder of one run: named, claimed, and filled with files that are whole or absent."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+#: Written when everything else is.
+LAST_FILE = "metrics.json"
+
+
+class RunFolder:
+    """
+    :param path: of an existing folder
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def create(cls, output: str, name: str | None) -> "RunFolder":
+        """
+        :param output: folder of all runs
+        :param name: of this run; the next free ``run-001`` if not given
+        :raises ValueError: if it exists or cannot be written
+        """
+        root = Path(output)
+        if name is not None and (not name or Path(name).name != name or name in (".", "..")):
+            raise ValueError(f"A run's name is one folder name; got '{name}'.")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            path = root / (name or _free_name(root))
+            path.mkdir()
+        except FileExistsError as error:
+            raise ValueError(f"There is a run '{root / str(name)}' already; use --resume, or another --name.") from error
+        except OSError as error:
+            raise ValueError(
+                f"The output folder '{root}' cannot be written: {error.strerror}. Choose another --output."
+            ) from error
+        return cls(path)
+
+    @classmethod
+    def existing(cls, output: str, name: str | None) -> "RunFolder":
+        """
+        :param output: folder of all runs
+        :param name: of the run; the newest unfinished one if not given
+        :raises ValueError: if there is none
+        """
+        root = Path(output)
+        if name is not None:
+            path = root / name
+            if not (path / "config.yml").is_file():
+                raise ValueError(f"There is no run '{path}' to resume; its config.yml is missing.")
+            return cls(path)
+        unfinished = [p.parent for p in root.glob("*/config.yml") if not (p.parent / LAST_FILE).is_file()]
+        if not unfinished:
+            raise ValueError(f"There is no unfinished run in '{root}'; give --name, or start one without --resume.")
+        return cls(max(unfinished, key=lambda path: (path / "config.yml").stat().st_mtime))
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    def write(self, name: str, writer: Callable[[Path], Any]) -> Path:
+        """
+        Let ``writer`` write to a temporary path in this folder and move it into place: whole or absent.
+
+        :param name: of the file or folder
+        :param writer: takes the temporary path, which has the suffix of ``name``
+        :return: where it lies
+        """
+        target = self.path / name
+        target.parent.mkdir(exist_ok=True)
+        partial = target.with_name(f".partial-{target.name}")
+        _remove(partial)
+        try:
+            writer(partial)
+            if target.is_dir():
+                _remove(target)
+            os.replace(partial, target)
+        finally:
+            _remove(partial)
+        return target
+
+    def write_text(self, name: str, text: str) -> Path:
+        return self.write(name, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def write_json(self, name: str, content: Any) -> Path:
+        return self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+
+def _free_name(root: Path) -> str:
+    taken = {path.name for path in root.iterdir()}
+    return next(name for number in range(1, 10**6) if (name := f"run-{number:03d}") not in taken)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,133 @@
+"""Settings of an experiment: one typed tree. YAML keys, command-line flags and fields have the same names."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import yaml
+
+from quantflux_sb3.core import PortfolioConfig
+from quantflux_sb3.diffusion.config import GeneratorConfig
+from quantflux_sb3.market.data import MIN_SPLIT_DAYS, WARMUP_DAYS
+from quantflux_sb3.sizing import TimingRule
+
+
+@dataclass(frozen=True)
+class SyntheticSettings:
+    """
+    Synthetic markets beside the real one in training.
+
+    :param n_markets: how many; 0 trains on real prices alone and no generator is trained
+    :param n_days: length of each [days]
+    :param share: of the training episodes that are drawn from synthetic markets, in [0, 1]
+    """
+
+    n_markets: int = 64
+    n_days: int = 630
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        least = WARMUP_DAYS + 1 + MIN_SPLIT_DAYS
+        if self.n_markets < 0 or self.n_days < least or not 0.0 <= self.share <= 1.0:
+            raise ValueError(f"synthetic needs n_markets >= 0, n_days >= {least} and share in [0, 1]; got {self}.")
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """
+    PPO of Stable-Baselines3 and its policy; the same numbers as ``zoo_configs/ppo.yml``.
+
+    :param policy: dotted name of the policy
+    :param total_timesteps: env steps of each training
+    :param n_seeds: trainings from different seeds; the one that does best on the validation years becomes the agent, and
+        the report shows all of them
+    :param n_envs: portfolios stepped together
+    :param n_steps: steps of each of them between two updates
+    :param batch_size: of the updates
+    :param n_epochs: of the updates
+    :param learning_rate: of the updates
+    :param gamma: discount
+    :param gae_lambda: of the advantage estimate
+    :param log_std_init: log of the exploration's width in logits (SoftmaxPolicy)
+    """
+
+    policy: str = "quantflux_sb3.policies.SoftmaxPolicy"
+    total_timesteps: int = 300_000
+    n_seeds: int = 3
+    n_envs: int = 64
+    n_steps: int = 16
+    batch_size: int = 1024
+    n_epochs: int = 6
+    learning_rate: float = 1e-3
+    gamma: float = 0.0
+    gae_lambda: float = 1.0
+    log_std_init: float = -0.7
+
+    def __post_init__(self) -> None:
+        for name in ("total_timesteps", "n_seeds", "n_envs", "n_steps", "batch_size", "n_epochs", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"agent.{name} must be > 0; got {getattr(self, name)}.")
+        if not (0.0 <= self.gamma <= 1.0 and 0.0 <= self.gae_lambda <= 1.0):
+            raise ValueError(f"agent.gamma and agent.gae_lambda must lie in [0, 1]; got {self.gamma}, {self.gae_lambda}.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    Everything that decides the result of ``quantflux run``.
+
+    :param seed: of all randomness
+    :param tickers: assets; six bundled US stocks if not given
+    :param benchmark: index to compare with
+    :param start: first date (ISO)
+    :param end: last date (ISO)
+    :param region: market region, for costs and the benchmark; recognised from the tickers if not given
+    :param prices: CSV or Parquet file of prices, dates x tickers
+    :param offline: never use the network
+    :param train_end: last training date (ISO)
+    :param validation_end: last validation date (ISO); what follows is the test
+    :param env: costs, limits, rebalancing, reward
+    :param timing: exposure rule
+    :param use_timing: False: the policy chooses its exposure itself
+    :param generator: of the synthetic markets
+    :param synthetic: how many, how long, how often
+    :param agent: PPO
+    """
+
+    seed: int = 0
+    tickers: tuple[str, ...] | None = None
+    benchmark: str | None = None
+    start: str | None = None
+    end: str | None = None
+    region: str | None = None
+    prices: str | None = None
+    offline: bool = False
+    train_end: str | None = None
+    validation_end: str | None = None
+    env: PortfolioConfig = field(default_factory=lambda: PortfolioConfig(target_smoothing=5))
+    timing: TimingRule = field(default_factory=TimingRule)
+    use_timing: bool = True
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
+    agent: AgentSettings = field(default_factory=AgentSettings)
+
+    def to_yaml(self) -> str:
+        """
+        :return: the whole tree as YAML that ``--config`` reads back
+        """
+        return yaml.safe_dump(_plain(asdict(self)), sort_keys=False)
+
+
+#: What ``--quick`` changes: enough to see every stage work in a minute, too little to learn much.
+QUICK = {
+    "generator.n_train_steps": 60,
+    "generator.n_calibration_samples": 500,
+    "synthetic.n_markets": 8,
+    "agent.total_timesteps": 50_000,
+    "agent.n_seeds": 1,
+}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,5 @@
+"""Hyper-parameters of ppo.yml for `rl_zoo3 train --conf-file quantflux_sb3.zoo_configs.ppo`."""
+
+from quantflux_sb3.zoo_configs import load_hyperparams
+
+hyperparams = load_hyperparams(__name__)
