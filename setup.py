@@ -33,7 +33,11 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["quantflux_sb3", "quantflux_sb3.*"]), *ROOT_PACKAGES],
     package_dir=ROOT_PACKAGES,
-    package_data={"quantflux_sb3": ["py.typed"], "quantflux_sb3.evaluation": ["templates/*.html"], "quantflux_sb3.zoo_configs": ["*.yml"]},
+    package_data={
+        "quantflux_sb3": ["py.typed"],
+        "quantflux_sb3.evaluation": ["templates/*.html"],
+        "quantflux_sb3.zoo_configs": ["*.yml"],
+    },
     install_requires=[
         "stable-baselines3>=2.9",
         "sb3-contrib>=2.9",
@@ -48,7 +52,7 @@ setup(
         "yfinance>=1.0",
         "skfolio>=0.12",
         "matplotlib>=3.8",
-        "jsonargparse>=4.40",
+        "jsonargparse>=4.49",
         "jinja2>=3.1",
         "accelerate>=1.0",
         "pyyaml>=6",

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
@@ -87,6 +88,7 @@ class Prepared:
         costs = settings.env.costs if settings.env.costs is not None else CostModel(proportional=region.cost)
         config = replace(settings.env, costs=costs)
         config.rules(market.n_assets)
+        load_by_name(settings.agent.policy)
         return cls(settings, region, market, config)
 
     @property
@@ -205,7 +207,7 @@ class Experiment:
         if agent.policy.endswith("SoftmaxPolicy"):
             policy_kwargs["log_std_init"] = agent.log_std_init
         model = PPO(
-            policy_class(agent.policy), venv, learning_rate=agent.learning_rate, n_steps=agent.n_steps,
+            load_by_name(agent.policy), venv, learning_rate=agent.learning_rate, n_steps=agent.n_steps,
             batch_size=agent.batch_size, n_epochs=agent.n_epochs, gamma=agent.gamma, gae_lambda=agent.gae_lambda,
             policy_kwargs=policy_kwargs, seed=seed, device="cpu",
         )  # fmt: skip
@@ -256,19 +258,17 @@ class Experiment:
         )
 
 
-def policy_class(name: str) -> type:
+def load_by_name(name: str) -> type:
     """
-    :param name: dotted name of a policy
+    :param name: dotted name of a class
     :raises ValueError: if there is none
     """
-    from importlib import import_module
-
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"There is no policy '{name}'; expected a name such as quantflux_sb3.policies.SoftmaxPolicy."
+            f"There is no class '{name}'; expected a name such as quantflux_sb3.policies.SoftmaxPolicy."
         ) from error
 
 

@@ -61,7 +61,7 @@ class ObservationLayout:
         stops = np.cumsum([block.size for block in self.blocks])
         return {block.name: slice(int(stop) - block.size, int(stop)) for block, stop in zip(self.blocks, stops, strict=True)}
 
-    @property
+    @cached_property
     def size(self) -> int:
         return sum(block.size for block in self.blocks)
 

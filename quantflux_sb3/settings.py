@@ -110,6 +110,12 @@ class Settings:
     synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
 
+    def __post_init__(self) -> None:
+        if self.env.split != "train":
+            raise ValueError(
+                f"An experiment trains on the training split; env.split must stay 'train', got '{self.env.split}'."
+            )
+
     def to_yaml(self) -> str:
         """
         :return: the whole tree as YAML that ``--config`` reads back

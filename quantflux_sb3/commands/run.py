@@ -1,31 +1,24 @@
 """``quantflux run``: the whole experiment."""
 
 import sys
-from dataclasses import fields
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from quantflux_sb3.commands.parsing import parse
+from quantflux_sb3.commands.parsing import parse, settings_parser, to_settings
 from quantflux_sb3.run_folder import LAST_FILE, RunFolder
-from quantflux_sb3.settings import QUICK, Settings
+from quantflux_sb3.settings import QUICK
 
 
 def make_parser() -> ArgumentParser:
     """
     :return: parser whose flags are the fields of :class:`quantflux_sb3.settings.Settings`
     """
-    parser = ArgumentParser(
-        prog="quantflux run", exit_on_error=False, description="Data, generator, agents, evaluation on unseen real years."
-    )
-    parser.add_argument("--config", action="config", help="YAML file of settings; flags override it")
+    parser = settings_parser("quantflux run", "Data, generator, agents, evaluation on unseen real years.")
     parser.add_argument("--name", type=str, default=None, help="folder of the run under --output (default: run-001, ...)")
     parser.add_argument("--output", type=str, default="runs", help="folder of all runs")
     parser.add_argument("--quick", action="store_true", help="a minute's run: every stage works, nothing is learnt well")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run (the newest, or --name)")
-    parser.add_argument("--tickers", nargs="+", type=str, default=None, help="assets (default: six bundled US stocks)")
-    parser.add_argument("--offline", action="store_true", help="never use the network")
-    parser.add_class_arguments(Settings, skip={"tickers", "offline"})
     return parser
 
 
@@ -40,7 +33,7 @@ def run(argv: list[str]) -> int:
     if "--resume" in argv:
         return _resume(parser, argv)
     options = parse(parser, argv)
-    settings = _settings(options)
+    settings = to_settings(options)
     from quantflux_sb3.experiment import Prepared
 
     prepared = Prepared.check(settings)
@@ -55,7 +48,7 @@ def _resume(parser: ArgumentParser, argv: list[str]) -> int:
     if folder.has(LAST_FILE):
         raise ValueError(f"The run '{folder.path}' is finished; see {folder / 'report.html'}.")
     saved = make_parser()
-    settings = _settings(parse(saved, ["--config", str(folder / "config.yml"), *_without_quick(argv)]))
+    settings = to_settings(parse(saved, ["--config", str(folder / "config.yml"), *_without_quick(argv)]))
     if settings.to_yaml() != (folder / "config.yml").read_text(encoding="utf-8"):
         raise ValueError(f"The settings given differ from those of '{folder.path}'; resume without them, or start a new run.")
     from quantflux_sb3.experiment import Prepared
@@ -66,13 +59,6 @@ def _resume(parser: ArgumentParser, argv: list[str]) -> int:
 def _without_quick(argv: list[str]) -> list[str]:
     """The saved configuration has what --quick meant already."""
     return [argument for argument in argv if argument != "--quick"]
-
-
-def _settings(options) -> Settings:
-    values = {item.name: getattr(options, item.name) for item in fields(Settings)}
-    if values["tickers"] is not None:
-        values["tickers"] = tuple(values["tickers"])
-    return Settings(**values)
 
 
 def _go(prepared, folder: RunFolder) -> int:

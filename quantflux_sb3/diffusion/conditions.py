@@ -93,9 +93,7 @@ def parse_regimes(regimes: str | np.ndarray | None, n_paths: int, n_days: int) -
             f"`regimes` must be a name of {list(REGIMES)} or integer indices into it; got {indices.dtype} values."
         )
     if indices.size and (indices.min() < 0 or indices.max() >= len(REGIMES)):
-        raise ValueError(
-            f"`regimes` holds {indices.min()} to {indices.max()}; expected 0 to {len(REGIMES) - 1}, one of {REGIMES}."
-        )
+        raise ValueError(f"Unknown regime {indices.min()} or {indices.max()}; expected 0 to {len(REGIMES) - 1}: {REGIMES}.")
     return _broadcast("regimes", indices, n_paths, n_days)
 
 

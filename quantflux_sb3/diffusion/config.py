@@ -53,7 +53,7 @@ class GeneratorConfig:
     drop_all: float = 0.25
     drop_regime: float = 0.15
     drop_volatility: float = 0.15
-    history_share: float = 0.25
+    history_share: float = 0.4
     permutation_share: float = 0.5
     volatility_jitter: float = 0.1
     path_scale: float = 0.6

@@ -11,7 +11,7 @@ from scipy.stats import kurtosis
 
 from quantflux_sb3.diffusion.pipeline import RegimeDDPMPipeline
 from quantflux_sb3.diffusion.representation import market_logs
-from quantflux_sb3.diffusion.smoothing import block_means
+from quantflux_sb3.diffusion.smoothing import VOLATILITY_HALF_WIDTH, block_means, log_volatility
 from quantflux_sb3.market.data import MarketData
 from quantflux_sb3.regimes import REGIMES, RuleRegimes
 
@@ -53,19 +53,16 @@ def too_near_share(pipeline: RegimeDDPMPipeline, synthetic: np.ndarray, market: 
     """
     Share of generated windows nearer to a training window than 1 % of held-out windows are; .01 if nothing is memorised.
 
-    Distances are Euclidean between volatility paths, which are all that the network draws. The training windows are the
-    first ones of the market and the held-out ones the last, as in training.
+    Distances are Euclidean between smooth log-volatility paths, because paths are all that the network draws. The training
+    windows are the first ones of the market and the held-out ones the last, as in training.
 
     :param synthetic: log returns (n_paths, window, n_series)
     :param market: the training market
     """
     window, holdout = synthetic.shape[1], pipeline.state.config.holdout
-    paths = _windows(pipeline.state.representation.encode(market_logs(market))[0], window)
-    n_heldout = max(int(holdout * len(paths)), 1)
-    generated = np.stack([pipeline.state.representation.encode(logs)[0] for logs in synthetic])
-    training, heldout, drawn = (
-        block_means(part).reshape(len(part), -1) for part in (paths[: -n_heldout - window], paths[-n_heldout:], generated)
-    )
+    real = _windows(market_logs(market), window)
+    n_heldout = max(int(holdout * len(real)), 1)
+    training, heldout, drawn = map(_volatility_points, (real[: -n_heldout - window], real[-n_heldout:], synthetic))
     limit = np.quantile(_nearest(heldout, training), 0.01)
     return float((_nearest(drawn, training) < limit).mean())
 
@@ -149,6 +146,13 @@ def _regime_returns(
         drawn = _draw(pipeline, n_paths, generator, regime)
         figures[f"synthetic_{regime}_return"] = np.expm1(drawn[..., 0].sum(axis=1)).mean()
     return figures
+
+
+def _volatility_points(logs: np.ndarray) -> np.ndarray:
+    """Block means of the smooth log volatility within each window (n, n_blocks * n_series)."""
+    n, window, n_series = logs.shape
+    smooth = log_volatility(logs.transpose(1, 0, 2).reshape(window, n * n_series), VOLATILITY_HALF_WIDTH)
+    return block_means(smooth.reshape(window, n, n_series).transpose(1, 0, 2)).reshape(n, -1)
 
 
 def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ PHI_BOUND = 0.8
 #: Days to each side over which a path's curvature is taken.
 CURVATURE_DAYS = 8
 #: Days of the past that phi looks at.
-LAG_DAYS = 5
+LAG_DAYS = 8
 #: Rounds, step and repetitions of matching the ACF of absolute values, and the lags beyond which nothing is matched.
 ACF_ROUNDS, ACF_RATE, ACF_REPEATS = 6, 1.5, 6
 #: Mean absolute value of a standard Gaussian.
@@ -125,6 +125,14 @@ class Representation:
         betas = self.beta[:, 0] + self.beta[:, 1] * _standardised_volatility(paths[..., 0])[..., None]
         factors[..., 1:] += betas * factors[..., :1]
         return factors
+
+    def market_volatility(self, paths: np.ndarray) -> np.ndarray:
+        """
+        :param paths: Gaussianised log-volatility paths (..., n_days, n_series)
+        :return: standard deviation of the benchmark's log return per day (..., n_days)
+        """
+        mean_absolute = np.exp(from_gaussian(paths[..., :1], self.volatility_table))[..., 0]
+        return mean_absolute / MEAN_ABSOLUTE
 
     def _path(self, factors: np.ndarray, series: slice) -> np.ndarray:
         raw = log_volatility(factors, VOLATILITY_HALF_WIDTH)

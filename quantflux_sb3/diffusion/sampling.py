@@ -18,10 +18,14 @@ class PathSampler:
     :param unet: the denoising network
     :param scheduler: of diffusers; anything that knows v-prediction and custom timesteps
     :param config: settings of the generator
+    :param continuation: regression of a window on its history per channel (n_channels, n_blocks, n_history_blocks)
     """
 
-    def __init__(self, unet: UNet1DModel, scheduler: SchedulerMixin, config: GeneratorConfig):
+    def __init__(
+        self, unet: UNet1DModel, scheduler: SchedulerMixin, config: GeneratorConfig, continuation: np.ndarray
+    ):  # fmt: skip
         self.unet, self.scheduler, self.config = unet, scheduler, config
+        self.continuation = torch.from_numpy(continuation).float()
 
     @torch.no_grad()
     def sample(
@@ -38,7 +42,7 @@ class PathSampler:
         :return: raw paths (n_paths, n_blocks, n_series + 1)
         """
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        steps = num_inference_steps or self.config.num_inference_steps
+        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         n_paths, n_blocks, _ = maps.shape
         window, margin = self.config.n_blocks, self.config.history_blocks
         starts = range(0, n_blocks, window)
@@ -52,8 +56,21 @@ class PathSampler:
                 history = paths[rows, :, start - margin : start] if start else None
                 context = inputs[rows, :, start : start + window + 2 * margin]
                 drawn = self._denoise(noise[rows], context, history, guidance, steps, generator)
-                paths[rows, :, start : start + window] = drawn[..., margin : margin + window].cpu()
+                paths[rows, :, start : start + window] = self._continue(drawn.cpu(), history)
         return paths.transpose(1, 2).numpy().astype(np.float64)[:, :n_blocks] / self.config.path_scale
+
+    def _continue(self, drawn: torch.Tensor, history: torch.Tensor | None) -> torch.Tensor:
+        """
+        The window out of what was drawn around it, conditioned on the history.
+
+        The network is told the history and draws days near to it; the rest of the gap is closed as for Gaussian paths,
+        ``y + Cov(y, h) Cov(h)^-1 (history - h)`` (Matheron's rule; Journel and Huijbregts, 1978), which leaves no seam.
+        """
+        margin = self.config.history_blocks
+        window = drawn[..., margin : margin + self.config.n_blocks]
+        if history is None:
+            return window
+        return window + torch.einsum("nch,cwh->ncw", history - drawn[..., :margin], self.continuation)
 
     def _denoise(
         self, sample: torch.Tensor, maps: torch.Tensor, history: torch.Tensor | None, guidance: float, steps: int,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from quantflux_sb3.diffusion.calibration import Calibration
+from quantflux_sb3.diffusion.calibration import Calibration, drift_inputs
 from quantflux_sb3.diffusion.conditions import KINDS, Conditions, VolatilityScale
 from quantflux_sb3.diffusion.config import GeneratorConfig
 from quantflux_sb3.diffusion.daily import DailyModel
@@ -56,6 +56,7 @@ class GeneratorState:
     :param volatility_scale: annualised volatility to scores
     :param transitions: daily transition probabilities of the training regimes (n_regimes, n_regimes)
     :param regime_shares: share of training days per regime (n_regimes,)
+    :param continuation: regression of a window's path on its history per channel (n_channels, n_blocks, n_history_blocks)
     :param calibrations: one per kind of condition, empty before calibration
     """
 
@@ -66,19 +67,33 @@ class GeneratorState:
     volatility_scale: VolatilityScale
     transitions: np.ndarray
     regime_shares: np.ndarray
+    continuation: np.ndarray
     calibrations: tuple[Calibration, ...] = ()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """:return: everything fitted by name, contiguous"""
+        arrays = {name: getattr(self, name) for name in _PLAIN}
+        for name in _PARTS:
+            part = getattr(self, name)
+            arrays |= {f"{name}.{f.name}": getattr(part, f.name) for f in fields(part)}
+        for kind, calibration in zip(KINDS, self.calibrations, strict=True):
+            arrays |= {f"calibration.{kind}.{name}": array for name, array in calibration.arrays().items()}
+        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+    @classmethod
+    def from_arrays(cls, config: GeneratorConfig, record: TrainingRecord, arrays: dict[str, np.ndarray]) -> "GeneratorState":
+        """
+        :param arrays: of :meth:`arrays`
+        """
+        fitted = {name: kind(**_under(arrays, f"{name}.")) for name, kind in _PARTS.items()}
+        calibrations = tuple(Calibration.from_arrays(_under(arrays, f"calibration.{kind}.")) for kind in KINDS)
+        return cls(config, record, **fitted, **{name: arrays[name] for name in _PLAIN}, calibrations=calibrations)
 
     def save(self, folder: Path) -> None:
         """
         :param folder: gets ``generator.json`` and ``generator.safetensors``
         """
-        arrays = {"transitions": self.transitions, "regime_shares": self.regime_shares}
-        for name in ("representation", "daily", "volatility_scale"):
-            part = getattr(self, name)
-            arrays |= {f"{name}.{f.name}": getattr(part, f.name) for f in fields(part)}
-        for kind, calibration in zip(KINDS, self.calibrations, strict=True):
-            arrays |= {f"calibration.{kind}.{name}": array for name, array in calibration.arrays().items()}
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS_FILE)
+        save_file(self.arrays(), folder / ARRAYS_FILE)
         text = json.dumps({"config": asdict(self.config), "record": asdict(self.record)}, indent=2)
         (folder / RECORD_FILE).write_text(text + "\n")
 
@@ -89,14 +104,7 @@ class GeneratorState:
         """
         text = json.loads((folder / RECORD_FILE).read_text())
         record = TrainingRecord(**{**text["record"], "assets": tuple(text["record"]["assets"])})
-        arrays = load_file(folder / ARRAYS_FILE)
-        parts = {"representation": Representation, "daily": DailyModel, "volatility_scale": VolatilityScale}
-        fitted = {name: kind(**_under(arrays, f"{name}.")) for name, kind in parts.items()}
-        calibrations = tuple(Calibration.from_arrays(_under(arrays, f"calibration.{kind}.")) for kind in KINDS)
-        return cls(
-            GeneratorConfig(**text["config"]), record, **fitted, transitions=arrays["transitions"],
-            regime_shares=arrays["regime_shares"], calibrations=calibrations,
-        )  # fmt: skip
+        return cls.from_arrays(GeneratorConfig(**text["config"]), record, load_file(folder / ARRAYS_FILE))
 
     def assemble(self, raw: np.ndarray, conditions: Conditions, white: np.ndarray) -> np.ndarray:
         """
@@ -109,7 +117,7 @@ class GeneratorState:
         """
         calibration = self.calibrations[conditions.kind]
         blocks = calibration.paths.apply(raw, conditions.maps)
-        noise = self.sample_noise(blocks, white, conditions.regimes @ calibration.drift)
+        noise = self.sample_noise(blocks, white, drift_inputs(conditions.regimes) @ calibration.drift)
         logs = self.representation.decode(self.daily_paths(blocks), noise)
         return calibration.returns.apply(logs) * np.exp(conditions.log_scale)
 
@@ -133,6 +141,10 @@ class GeneratorState:
     def noise_shape(self, n_paths: int, n_days: int) -> tuple[int, int, int]:
         """Shape of the white noise that paths need."""
         return n_paths, n_days + 2 * NOISE_REACH, 1 + len(self.record.assets)
+
+
+_PLAIN = ("transitions", "regime_shares", "continuation")
+_PARTS = {"representation": Representation, "daily": DailyModel, "volatility_scale": VolatilityScale}
 
 
 def _under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

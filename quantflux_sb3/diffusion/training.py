@@ -1,6 +1,7 @@
 """Training: fit the representation, train the network on windows, keep the best weights, calibrate."""
 
 import logging
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +14,12 @@ from tqdm import tqdm
 from quantflux_sb3.diffusion.calibration import (
     COUPLING_RATE,
     COUPLING_ROUNDS,
+    DRIFT_ROUNDS,
     Calibration,
     PathCalibration,
     ReturnCalibration,
     drift_gap,
+    drift_inputs,
     size_gap,
 )
 from quantflux_sb3.diffusion.conditions import KINDS, Conditions, VolatilityScale
@@ -35,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 #: Windows that the held-out loss is taken on, at fixed noise and timesteps.
 N_HELDOUT = 256
+#: Added to the unit variances of a history's blocks before they are inverted.
+CONTINUATION_RIDGE = 0.02
 #: Windows that the coupling is fitted on.
 N_COUPLING = 1000
 
@@ -54,18 +59,18 @@ def train_generator(
     :raises ValueError: if the market is too short
     """
     config = config or GeneratorConfig()
-    if market.n_days < MIN_TRAIN_DAYS:
-        raise ValueError(
-            f"A generator needs at least {MIN_TRAIN_DAYS} training days; got {market.n_days}. Use a longer history."
-        )
+    least = max(MIN_TRAIN_DAYS, math.ceil(config.context_days / (2.0 * config.holdout)))
+    if market.n_days < least:
+        raise ValueError(f"A generator needs at least {least} training days; got {market.n_days}. Use a longer history.")
     rng = np.random.default_rng(seed)
     detector = detector or RuleRegimes()
     windows = TrainingWindows.build(market, detector, config)
     unet, record = _train(windows, config, rng, progress)
     state = replace(windows.state, record=replace(_record(market, detector, seed), **record))
     scheduler = sampling_scheduler(config)
-    state = _calibrate(state, windows, PathSampler(unet, scheduler, config), rng)
-    return RegimeDDPMPipeline(unet, scheduler, state)
+    state = _calibrate(state, windows, PathSampler(unet, scheduler, config, state.continuation), rng)
+    # The memory layout of an array decides the last bit of sums over it: use the one that a loaded generator will have.
+    return RegimeDDPMPipeline(unet, scheduler, GeneratorState.from_arrays(config, state.record, state.arrays()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +102,11 @@ class TrainingWindows:
         daily = DailyModel.fit(noise, paths)
         scale = VolatilityScale.fit(logs[:, :1])
         shares = np.bincount(labels, minlength=len(REGIMES)) / len(labels)
-        state = GeneratorState(
-            config, _record(market, detector, 0), representation, daily, scale, _transitions(labels), shares
-        )
         channels = np.column_stack([paths, daily.trend(noise)])
+        state = GeneratorState(
+            config, _record(market, detector, 0), representation, daily, scale, _transitions(labels), shares,
+            _continuation(channels, config),
+        )  # fmt: skip
         return cls(state, logs, channels, noise[:, 0], np.eye(len(REGIMES))[labels], scale.training_scores(logs[:, :1]))
 
     def rows(self, rng: np.random.Generator, n: int, length: int, bounds: tuple[int, int] | None = None) -> np.ndarray:
@@ -136,6 +142,17 @@ def _transitions(labels: np.ndarray) -> np.ndarray:
     counts = np.full((len(REGIMES), len(REGIMES)), 1.0 / len(REGIMES))
     np.add.at(counts, (labels[:-1], labels[1:]), 1.0)
     return counts / counts.sum(axis=1, keepdims=True)
+
+
+def _continuation(channels: np.ndarray, config: GeneratorConfig) -> np.ndarray:
+    """Regression of a window's blocks on those before it, per channel (n_channels, n_blocks, n_history_blocks)."""
+    days = config.history_days + config.window
+    rows = np.arange(len(channels) - days + 1)[:, None] + np.arange(days)
+    blocks = (block_means(channels[rows]) - channels.mean(axis=0)).transpose(2, 1, 0)
+    covariance = blocks @ blocks.swapaxes(1, 2) / len(rows)
+    known = config.history_blocks
+    ridge = CONTINUATION_RIDGE * np.eye(known)  # blocks of a smooth path are nearly collinear
+    return np.linalg.solve(covariance[:, :known, :known] + ridge, covariance[:, :known, known:]).swapaxes(1, 2)
 
 
 def _train(
@@ -266,12 +283,25 @@ def _calibrate(
         white = rng.standard_normal(state.noise_shape(len(rows), state.config.window))
         if kind == 0:
             state = replace(state, daily=_fit_coupling(state, blocks, white, windows.logs[rows]))
-        noise = state.sample_noise(blocks, white)
-        drift = drift_gap(noise[..., 0], windows.noise[rows], conditions.regimes)
-        noise = state.sample_noise(blocks, white, conditions.regimes @ drift)
-        logs = state.representation.decode(state.daily_paths(blocks), noise)
-        calibrations.append(Calibration(paths, drift, ReturnCalibration.fit(logs, windows.logs[rows])))
+        drift, returns = _fit_returns(state, blocks, white, conditions.regimes, windows.logs[rows])
+        calibrations.append(Calibration(paths, drift, returns))
     return replace(state, calibrations=tuple(calibrations))
+
+
+def _fit_returns(
+    state: GeneratorState, blocks: np.ndarray, white: np.ndarray, regimes: np.ndarray, real: np.ndarray
+) -> tuple[np.ndarray, ReturnCalibration]:
+    """Drift per regime and return maps, in turn: the maps fix the overall mean and so shift the regimes' means."""
+    paths, inputs = state.daily_paths(blocks), drift_inputs(regimes)
+    volatility = state.representation.market_volatility(paths)
+    drift = np.zeros(inputs.shape[-1])
+    for _ in range(DRIFT_ROUNDS if regimes.any() else 1):
+        noise = state.sample_noise(blocks, white, inputs @ drift)
+        logs = state.representation.decode(paths, noise)
+        returns = ReturnCalibration.fit(logs, real)
+        fitted = drift
+        drift = drift + drift_gap(returns.apply(logs)[..., 0], real[..., 0], volatility, regimes)
+    return fitted, returns
 
 
 def _fit_coupling(state: GeneratorState, blocks: np.ndarray, white: np.ndarray, real: np.ndarray) -> DailyModel:

@@ -53,14 +53,17 @@ class ExperimentSummary:
     @cached_property
     def verdicts(self) -> list[str]:
         """The differences in plain language."""
-        return [verdict(*pair.split(" - "), difference) for pair, difference in self.differences.items()]
+        spoken = {AGENT: "the agent", BASE_RULE: "its base rule", EQUAL_WEIGHT: "equal weight"}
+        pairs = ((pair.split(" - "), difference) for pair, difference in self.differences.items())
+        return [verdict(spoken[a], spoken[b], difference) for (a, b), difference in pairs]
 
     @cached_property
     def diagnostics(self) -> dict[str, float]:
         """What the agent did, in figures: how far from equal weight and from its own base rule it went, at what cost."""
         figures = performance(self.agent)
         names = (
-            "distance_to_equal_weight", "annual_turnover", "annual_cost", "trades_per_year", "mean_exposure", "effective_assets",
+            "distance_to_equal_weight", "annual_turnover", "annual_cost", "trades_per_year", "mean_exposure",
+            "effective_assets",
         )  # fmt: skip
         allocation = allocation_diagnostics(self.agent, self.max_weight)
         return {

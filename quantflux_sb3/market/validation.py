@@ -22,11 +22,7 @@ def check_price_frame(prices: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"`prices` has duplicate columns: {sorted(set(prices.columns[prices.columns.duplicated()]))}.")
     prices = prices.set_axis(check_dates(prices.index), axis=0)
     for column in prices.columns:
-        if not is_numeric_dtype(prices[column]) or prices[column].dtype == bool:
-            example = next((value for value in prices[column] if isinstance(value, str)), prices[column].iloc[0])
-            raise ValueError(
-                f"`prices` column '{column}' is not numeric: found {example!r}. Give numbers with a decimal point."
-            )
+        _check_numeric(prices[column])
     prices = prices.astype(np.float64)
     _check_levels(prices.to_numpy(), prices.index, [str(column) for column in prices.columns])
     return prices.rename(columns=str)
@@ -76,6 +72,14 @@ def check_dates(index: pd.Index) -> pd.DatetimeIndex:
             f"The dates of the prices are not ascending: {index[row].date()} follows {index[row - 1].date()}. Sort them."
         )
     return index
+
+
+def _check_numeric(prices: pd.Series) -> None:
+    if is_numeric_dtype(prices) and prices.dtype != bool:
+        return
+    text = prices.notna() & pd.to_numeric(prices.astype(str), errors="coerce").isna()
+    where = f"{prices[text].iloc[0]!r} on {prices.index[text][0].date()}" if text.any() else f"numbers kept as {prices.dtype}"
+    raise ValueError(f"`prices` column '{prices.name}' is not numeric: found {where}. Give numbers with a decimal point.")
 
 
 def _check_levels(values: np.ndarray, index: pd.DatetimeIndex, names: list[str]) -> None:

@@ -1,0 +1,72 @@
+"""``quantflux evaluate``: backtest a saved model on unseen real days, beside the baselines."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from quantflux_sb3.commands.parsing import parse, settings_parser, to_settings
+
+ALGORITHMS = {
+    "ppo": "stable_baselines3.PPO",
+    "a2c": "stable_baselines3.A2C",
+    "sac": "stable_baselines3.SAC",
+    "td3": "stable_baselines3.TD3",
+    "ddpg": "stable_baselines3.DDPG",
+    "trpo": "sb3_contrib.TRPO",
+    "tqc": "sb3_contrib.TQC",
+    "ppo_lstm": "sb3_contrib.RecurrentPPO",
+}
+
+
+def evaluate(argv: list[str]) -> int:
+    """
+    :param argv: arguments after ``evaluate``
+    :return: exit code
+    """
+    parser = settings_parser("quantflux evaluate", "Backtest a saved model beside the baselines, after costs.")
+    parser.add_argument("--model", type=str, required=True, help="zip of a Stable-Baselines3 model trained on QuantFlux-v0")
+    parser.add_argument("--algo", type=str, default="ppo", help=f"algorithm of the model: {', '.join(ALGORITHMS)}")
+    parser.add_argument("--split", type=str, default="test", help="train, validation or test")
+    parser.add_argument("--out", type=str, default=None, help="JSON file for the figures")
+    options = parse(parser, argv)
+    from quantflux_sb3.evaluation.backtest import backtest_model
+    from quantflux_sb3.evaluation.baselines import run_baselines
+    from quantflux_sb3.evaluation.metrics import table_rows
+    from quantflux_sb3.evaluation.plots import write_whole
+    from quantflux_sb3.evaluation.report import results_table
+    from quantflux_sb3.experiment import Prepared
+    from quantflux_sb3.vec_wrappers import VecMarketTiming
+
+    prepared = Prepared.check(to_settings(options))
+    settings = prepared.settings
+    model = load_model(options.model, options.algo)
+    wrappers = [partial(VecMarketTiming, **vars(settings.timing))] if settings.use_timing else []
+    agent = backtest_model(model, prepared.market, options.split, prepared.config, wrappers)
+    timing = settings.timing if settings.use_timing else None
+    rows = table_rows([agent, *run_baselines(prepared.market, options.split, prepared.config, timing)])
+    if options.out:
+        write_whole(options.out, (json.dumps(rows, indent=2) + "\n").encode())
+    console = Console()
+    console.print(prepared.subtitle.replace("unseen years", f"{options.split} years; test years are"), highlight=False)
+    console.print(results_table(rows, agent.name))
+    return 0
+
+
+def load_model(path: str, algorithm: str):
+    """
+    :param path: zip of the model
+    :param algorithm: a key of ``ALGORITHMS``
+    :raises ValueError: if there is no such file or algorithm, or the file holds no such model
+    """
+    from quantflux_sb3.experiment import load_by_name
+
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"Unknown --algo '{algorithm}'; expected one of {', '.join(ALGORITHMS)}.")
+    if not Path(path).is_file():
+        raise ValueError(f"There is no model '{path}'.")
+    try:
+        return load_by_name(ALGORITHMS[algorithm]).load(path, device="cpu")
+    except Exception as error:
+        raise ValueError(f"'{path}' is no saved {algorithm} model ({type(error).__name__}: {error}).") from error

@@ -1,0 +1,148 @@
+"""The command line: what it refuses and how it says so. Bad input leaves nothing behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from quantflux_sb3.cli import main
+from quantflux_sb3.market import bundled_prices
+
+
+@pytest.fixture
+def prices_file(tmp_path):
+    """Writes a table of prices as CSV; a function from a change to a path."""
+    frame = bundled_prices()[0][["AAPL", "JPM", "PG", "XOM"]].iloc[-2000:]
+
+    def write(change=lambda table: table, **kwargs) -> str:
+        path = tmp_path / "prices.csv"
+        change(frame.copy()).to_csv(path, **kwargs)
+        return str(path)
+
+    return write
+
+
+def with_nan(table):
+    table.iloc[700, 1] = np.nan
+    return table
+
+
+def with_text(table):
+    table["JPM"] = table["JPM"].astype(object)
+    table.iloc[5, 1] = "n/a?"
+    return table
+
+
+BAD_FILES = {
+    "NaN at 1 dates": with_nan,
+    "duplicate dates": lambda table: pd.concat([table.iloc[:500], table.iloc[499:]]),
+    "not ascending": lambda table: table.iloc[::-1],
+    "at least 2": lambda table: table[["AAPL"]],
+    "not numeric: found 'n/a\\?' on \\d{4}-\\d\\d-\\d\\d": with_text,
+    "zero or negative": lambda table: table * -1,
+    "usable days": lambda table: table.iloc[-160:],
+}
+
+
+def refused(capsys, argv, folder) -> str:
+    """Run a command that must be refused: exit code 2, one line on stderr, nothing on disk. That line."""
+    before = sorted(folder.rglob("*"))
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("quantflux: ") and err.count("\n") == 1 and "Traceback" not in err + out
+    assert sorted(folder.rglob("*")) == before
+    return err
+
+
+@pytest.mark.parametrize("expected", BAD_FILES)
+def test_bad_price_files_are_refused_in_one_line(expected, prices_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = prices_file(BAD_FILES[expected])
+    assert re.search(expected, refused(capsys, ["run", "--prices", path], tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("run --offline --tickers AAPL NOPE", "Unknown ticker.*NOPE"),
+        ("run --env.max_wight 0.3", "max_wight"),
+        ("run --env.max_weight 0.1", "cannot reach 100 %.*0.1667"),
+        ("run --train_end 2022-12-20 --validation_end 2022-12-25", "Split 'validation' has 3 usable days"),
+        ("run --env.split test", "must stay 'train'"),
+        ("run --env.costs -0.1", "Cost `proportional`"),
+        ("run --agent.n_seeds many", "agent.n_seeds"),
+        ("run --generator.channels [10]", "multiples of 8"),
+        ("run --output /proc/nothing", "cannot be written"),
+        ("run --name a/b", "one folder name"),
+        ("run --resume --name never-run", "no run"),
+        ("run --prices nowhere.csv", "no prices file"),
+        ("run --region Atlantis", "Unknown region"),
+        ("run --start 2020-13-45", "is no date"),
+        ("run --agent.policy quantflux_sb3.policies.Nope", "no class"),
+        ("generate --generator . --out x.csv", "not a saved RegimeDDPMPipeline"),
+        ("generate --generator . --out x.txt", "must end in"),
+        ("evaluate --model nowhere.zip", "no model"),
+        ("data", "needs one of"),
+        ("frobnicate", "unknown command"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_line(arguments, expected, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert re.search(expected, refused(capsys, arguments.split(), tmp_path))
+
+
+def test_unknown_key_in_a_config_file_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yml").write_text("agent:\n  total_timestep: 5\n")
+    assert "total_timestep" in refused(capsys, ["run", "--config", "mine.yml"], tmp_path)
+
+
+def test_data_list_and_fetch(tmp_path, capsys):
+    assert main(["data", "list"]) == 0
+    assert "AAPL" in capsys.readouterr().out
+    path = tmp_path / "levels.csv"
+    assert main(["data", "fetch", "--tickers", "AAPL", "JPM", "--offline", "--out", str(path)]) == 0
+    table = pd.read_csv(path, index_col=0)
+    real = bundled_prices()[0][["AAPL", "JPM"]]
+    np.testing.assert_allclose(table["AAPL"].pct_change().iloc[1:], real["AAPL"].pct_change().iloc[2:], rtol=1e-9, atol=1e-12)
+
+
+def test_ctrl_c_keeps_finished_stages_and_resume_goes_on(tmp_path):
+    quantflux = str(Path(sys.executable).with_name("quantflux"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [quantflux, "run", "--quick", "--name", "cut"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    generator = tmp_path / "runs" / "cut" / "generator"
+    deadline = time.monotonic() + 120
+    while not generator.is_dir() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "quantflux run --resume" in err and "Traceback" not in err
+    assert generator.is_dir() and not (generator.parent / "metrics.json").exists()
+    assert not list(generator.parent.glob(".partial-*"))
+    trained_at = (generator / "model_index.json").stat().st_mtime_ns
+
+    wrong = subprocess.run(
+        [quantflux, "run", "--resume", "--seed", "5"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert wrong.returncode == 2 and "differ" in wrong.stderr
+    done = subprocess.run([quantflux, "run", "--resume"], cwd=tmp_path, env=environment, capture_output=True, timeout=180)
+    assert done.returncode == 0
+    assert (generator.parent / "metrics.json").is_file()
+    assert (generator / "model_index.json").stat().st_mtime_ns == trained_at
