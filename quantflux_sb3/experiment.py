@@ -77,7 +77,7 @@ class Prepared:
         benchmark = settings.benchmark
         named = (settings.prices is None and settings.tickers) or ()
         region = get_region(settings.region) if settings.region else detect_region(named, benchmark)
-        if settings.prices is None and benchmark is None and region.name != "US":
+        if named and benchmark is None and region.name != "US":
             benchmark = region.benchmark
         market = load_market(settings.tickers, benchmark, settings.start, settings.end, settings.prices, settings.offline)
         if settings.train_end or settings.validation_end:

@@ -93,12 +93,12 @@ def test_registration_is_idempotent(tmp_path):
 def test_custom_envs_hook_hands_over_to_the_users_own(wheel_site, tmp_path):
     (tmp_path / "custom_envs").mkdir()
     (tmp_path / "custom_envs" / "__init__.py").write_text("MINE = 42\n")
-    code = """
+    code = f"""
         import sys, gymnasium
-        sys.path.append({folder!r})
+        sys.path.append({str(tmp_path)!r})
         import custom_envs
         print(custom_envs.MINE, "QuantFlux-v0" in gymnasium.registry)
-    """.format(folder=str(tmp_path))
+    """
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     assert run_python(code, elsewhere, str(wheel_site)) == "42 True"
@@ -106,8 +106,8 @@ def test_custom_envs_hook_hands_over_to_the_users_own(wheel_site, tmp_path):
 
 def test_imports_point_downwards():
     order = [
-        {"market"}, {"regimes", "layout"}, {"dynamics", "costs", "features"}, {"rewards", "pool"}, {"sizing"}, {"core"}, {"env"},
-        {"rendering", "wrappers"}, {"vec_env", "vec_wrappers"}, {"distributions", "networks", "policies"}, {"evaluation"},
+        {"market"}, {"regimes", "layout"}, {"dynamics", "costs", "features"}, {"rewards", "pool"}, {"sizing"}, {"core"},
+        {"env"}, {"rendering", "wrappers"}, {"vec_env", "vec_wrappers"}, {"distributions", "networks", "policies"}, {"evaluation"},
         {"experiment", "settings", "run_folder"}, {"commands"}, {"cli"},
     ]  # fmt: skip
     level = {name: depth for depth, names in enumerate(order) for name in names}

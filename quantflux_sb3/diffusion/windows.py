@@ -1,0 +1,100 @@
+"""The training market, encoded and cut into windows on demand."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from quantflux_sb3.diffusion.conditions import KINDS, Conditions, VolatilityScale
+from quantflux_sb3.diffusion.config import GeneratorConfig
+from quantflux_sb3.diffusion.daily import DailyModel
+from quantflux_sb3.diffusion.representation import Representation, market_logs
+from quantflux_sb3.diffusion.smoothing import block_means
+from quantflux_sb3.diffusion.state import GeneratorState, TrainingRecord
+from quantflux_sb3.market.data import MarketData
+from quantflux_sb3.regimes import REGIMES, RegimeDetector
+
+#: Added to the unit variances of a history's blocks before they are inverted.
+CONTINUATION_RIDGE = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingWindows:
+    """
+    The training market as the network and the calibration need it, cut into windows on demand.
+
+    :param state: fitted representation, not yet calibrated
+    :param logs: log returns (n_days, n_series)
+    :param channels: volatility paths and trend (n_days, n_series + 1)
+    :param noise: the market's daily part (n_days,)
+    :param regimes: one-hot (n_days, n_regimes)
+    :param volatility: score of the volatility condition (n_days, 1)
+    """
+
+    state: GeneratorState
+    logs: np.ndarray
+    channels: np.ndarray
+    noise: np.ndarray
+    regimes: np.ndarray
+    volatility: np.ndarray
+
+    @classmethod
+    def build(cls, market: MarketData, detector: RegimeDetector, config: GeneratorConfig) -> "TrainingWindows":
+        logs = market_logs(market)
+        labels = detector.detect(market.benchmark_returns).labels
+        representation = Representation.fit(market)
+        paths, noise = representation.encode(logs)
+        daily = DailyModel.fit(noise, paths)
+        scale = VolatilityScale.fit(logs[:, :1])
+        shares = np.bincount(labels, minlength=len(REGIMES)) / len(labels)
+        channels = np.column_stack([paths, daily.trend(noise)])
+        state = GeneratorState(
+            config, training_record(market, detector, 0), representation, daily, scale, _transitions(labels), shares,
+            _continuation(channels, config),
+        )  # fmt: skip
+        return cls(state, logs, channels, noise[:, 0], np.eye(len(REGIMES))[labels], scale.training_scores(logs[:, :1]))
+
+    def rows(self, rng: np.random.Generator, n: int, length: int, bounds: tuple[int, int] | None = None) -> np.ndarray:
+        """
+        Row numbers of windows drawn at random (n, length).
+
+        :param bounds: first row, and one past the last row, that windows may have; all if not given
+        """
+        first, stop = bounds or (0, len(self.logs))
+        return rng.integers(first, stop - length + 1, size=(n, 1)) + np.arange(length)
+
+    def paths(self, rows: np.ndarray) -> np.ndarray:
+        """Block means (n, n_blocks, n_series + 1)."""
+        return block_means(self.channels[rows])
+
+    def conditions(self, rows: np.ndarray, kind: int) -> Conditions:
+        """Conditions of windows, of one kind."""
+        name = KINDS[kind]
+        regimes = self.regimes[rows] * (name in ("regime", "both"))
+        volatility = self.volatility[rows] * (name in ("volatility", "both"))
+        return Conditions(kind, regimes, volatility, np.zeros_like(volatility))
+
+
+def training_record(market: MarketData, detector: RegimeDetector, seed: int) -> TrainingRecord:
+    """Where a generator comes from, before it is trained."""
+    return TrainingRecord(
+        market.assets, market.benchmark, str(market.dates[0]), str(market.dates[-1]), market.source, market.content_hash,
+        repr(detector), seed, 0, {},
+    )  # fmt: skip
+
+
+def _transitions(labels: np.ndarray) -> np.ndarray:
+    """Daily transition probabilities; every regime starts with one day that leaves it evenly, so that no row is empty."""
+    counts = np.full((len(REGIMES), len(REGIMES)), 1.0 / len(REGIMES))
+    np.add.at(counts, (labels[:-1], labels[1:]), 1.0)
+    return counts / counts.sum(axis=1, keepdims=True)
+
+
+def _continuation(channels: np.ndarray, config: GeneratorConfig) -> np.ndarray:
+    """Regression of a window's blocks on those before it, per channel (n_channels, n_blocks, n_history_blocks)."""
+    days = config.history_days + config.window
+    rows = np.arange(len(channels) - days + 1)[:, None] + np.arange(days)
+    blocks = (block_means(channels[rows]) - channels.mean(axis=0)).transpose(2, 1, 0)
+    covariance = blocks @ blocks.swapaxes(1, 2) / len(rows)
+    known = config.history_blocks
+    ridge = CONTINUATION_RIDGE * np.eye(known)  # blocks of a smooth path are nearly collinear
+    return np.linalg.solve(covariance[:, :known, :known] + ridge, covariance[:, :known, known:]).swapaxes(1, 2)
