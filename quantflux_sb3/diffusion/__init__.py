@@ -1,16 +1,26 @@
-"""A generator of markets: training, sampling, synthetic markets and their quality. Loads torch and diffusers."""
+"""
+A generator of markets: training, sampling, synthetic markets and their quality.
+
+torch and diffusers are loaded when something is used, not when the package is imported.
+"""
+
+from importlib import import_module
+from typing import Any
 
 from quantflux_sb3.diffusion.config import GeneratorConfig
-from quantflux_sb3.diffusion.pipeline import RegimeDDPMOutput, RegimeDDPMPipeline
-from quantflux_sb3.diffusion.quality import summary
-from quantflux_sb3.diffusion.scenarios import synthetic_markets
-from quantflux_sb3.diffusion.training import train_generator
 
-__all__ = [
-    "GeneratorConfig",
-    "RegimeDDPMOutput",
-    "RegimeDDPMPipeline",
-    "summary",
-    "synthetic_markets",
-    "train_generator",
-]
+_HOMES = {
+    "RegimeDDPMOutput": "pipeline",
+    "RegimeDDPMPipeline": "pipeline",
+    "summary": "quality",
+    "synthetic_markets": "scenarios",
+    "train_generator": "training",
+}
+
+__all__ = ["GeneratorConfig", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, UNet1DModel
 from diffusers.utils import BaseOutput
+from diffusers.utils import logging as diffusers_logging
 
 from quantflux_sb3.diffusion.conditions import build_conditions, parse_regimes, parse_volatility
 from quantflux_sb3.diffusion.config import BLOCK_DAYS
@@ -138,8 +139,17 @@ class RegimeDDPMPipeline(DiffusionPipeline):
                 f"'{folder}' is not a saved RegimeDDPMPipeline: {missing[0]} is missing. "
                 "Give the folder that save_pretrained wrote."
             )
-        components = {"unet": load_unet(folder / "unet"), "state": GeneratorState.load(folder)}
-        return super().from_pretrained(str(folder), **(components | kwargs))
+        try:
+            components = {"unet": load_unet(folder / "unet"), "state": GeneratorState.load(folder)}
+        except (KeyError, TypeError, OSError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"'{folder}' is damaged or was saved by another version ({type(error).__name__}: {error}). Train it again."
+            ) from error
+        diffusers_logging.disable_progress_bar()  # two small files; a bar would only be noise
+        try:
+            return super().from_pretrained(str(folder), **(components | kwargs))
+        finally:
+            diffusers_logging.enable_progress_bar()
 
 
 def _extend(values: np.ndarray | None, length: int) -> np.ndarray | None:

@@ -10,40 +10,38 @@ import os
 import uuid
 from collections.abc import Sequence
 from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
 from textwrap import fill
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from quantflux_sb3.evaluation import metrics
 from quantflux_sb3.evaluation.attribution import regime_attribution as regime_rows
+from quantflux_sb3.evaluation.drawing import (
+    INDEX_COLOUR,
+    INK,
+    LEAST_WEALTH,
+    LINE_COLOURS,
+    MUTED,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    bars,
+    grouped,
+    label_ends,
+    label_ring,
+    line_style,
+    log_axis,
+    new_figure,
+    percent,
+    shade_regimes,
+    time_figure,
+    with_start,
+)
 from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.regimes import REGIMES
-
-DPI = 144
-WIDTH = 6.6  # [inches]
-TEXT_SIZE, SMALL_SIZE = 10.5, 9.5  # [points]
-INK, MUTED = "#222222", "#6B6B6B"
-#: Agent, then the others in the order in which they are given (Okabe & Ito, without the yellow that white paper swallows).
-LINE_COLOURS = ("#0072B2", "#444444", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-INDEX_COLOUR = "#767676"
-#: Of ``REGIMES`` in order; the tints lie behind lines, the full colours fill bars.
-REGIME_TINTS = ("#DCECF8", "#F8D9C8", "#FBF1BF", "#EFEFEF")
-REGIME_COLOURS = ("#56B4E9", "#D55E00", "#E0B400", "#999999")
-#: Tol's light scheme and three more: fills beside dark text.
-FILL_COLOURS = (
-    "#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00", "#BBAAEE", "#CCAA88", "#668FB5",
-)  # fmt: skip
-OTHERS_COLOUR, CASH_COLOUR = "#C4C4C4", "#E8E8E8"
-#: Wealth below this is drawn at this, so that ruin fits a logarithmic axis.
-LEAST_WEALTH = 1e-3
 
 
 def cumulative_returns(results: Sequence[BacktestResult], benchmark: str | None = "index", regimes: bool = True) -> Figure:
@@ -55,20 +53,20 @@ def cumulative_returns(results: Sequence[BacktestResult], benchmark: str | None 
     :param regimes: shade the background by the agent's regimes
     """
     agent = _first(results)
-    curves = [(result.name, result.wealth, *_line_style(i)) for i, result in enumerate(results)]
+    curves = [(result.name, result.wealth, *line_style(i)) for i, result in enumerate(results)]
     if benchmark is not None:
         curves.append((benchmark, np.cumprod(1.0 + agent.benchmark_returns), INDEX_COLOUR, 1.1))
-    dates = _with_start(agent.dates)
-    figure, axes = _time_figure(4.1, dates, "Growth of 1 after costs, logarithmic scale", rows=2 if regimes else 1)
+    dates = with_start(agent.dates)
+    figure, axes = time_figure(4.1, dates, "Growth of 1 after costs, logarithmic scale", rows=2 if regimes else 1)
     if regimes:
-        _shade_regimes(axes, agent)
+        shade_regimes(axes, agent)
     ends = []
     for order, (name, wealth, colour, width) in enumerate(curves):
         path = np.maximum(np.concatenate([[1.0], wealth]), LEAST_WEALTH)
         axes.plot(dates, path, color=colour, linewidth=width, zorder=10 - order, solid_joinstyle="round")
         ends.append((f"{fill(name, 24)}\n{path[-1]:.2f}", float(path[-1]), colour, order == 0))
-    _log_axis(axes)
-    _label_ends(figure, axes, ends)
+    log_axis(axes)
+    label_ends(figure, axes, ends)
     return figure
 
 
@@ -79,17 +77,17 @@ def drawdown(results: Sequence[BacktestResult]) -> Figure:
     :param results: backtests on the same days, the agent first
     """
     agent = _first(results)
-    figure, axes = _time_figure(3.0, agent.dates, "Wealth below its highest point so far")
+    figure, axes = time_figure(3.0, agent.dates, "Wealth below its highest point so far")
     ends = []
     for order, result in enumerate(results):
-        colour, width = _line_style(order)
+        colour, width = line_style(order)
         depth = -metrics.drawdown(result.wealth)
         axes.plot(result.dates, depth, color=colour, linewidth=0.6 * width, zorder=10 - order)
-        ends.append((f"{fill(result.name, 24)}\n{_percent(-depth.min())} at worst", float(depth[-1]), colour, order == 0))
+        ends.append((f"{fill(result.name, 24)}\n{percent(-depth.min())} at worst", float(depth[-1]), colour, order == 0))
     axes.fill_between(agent.dates, -metrics.drawdown(agent.wealth), 0.0, color=LINE_COLOURS[0], alpha=0.15, linewidth=0)
     axes.set_ylim(top=0.0)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-    _label_ends(figure, axes, ends)
+    label_ends(figure, axes, ends)
     return figure
 
 
@@ -101,15 +99,15 @@ def allocation(result: BacktestResult, largest: int = 11) -> Figure:
     :param largest: assets shown one by one, by mean weight; the rest are one area
     """
     _first([result])
-    names, weights, colours = _grouped(result, result.weights[:, :-1].mean(axis=0), largest)
-    figure, axes = _time_figure(3.6, result.dates, f"Share of wealth, {result.name}")
+    names, weights, colours = grouped(result, result.weights[:, :-1].mean(axis=0), largest)
+    figure, axes = time_figure(3.6, result.dates, f"Share of wealth, {result.name}")
     axes.stackplot(result.dates, weights.T, colors=colours, edgecolor="white", linewidth=0.4)
     axes.set_ylim(0.0, max(1.0, float(weights.sum(axis=1).max())))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     middles = np.cumsum(weights[-1]) - weights[-1] / 2.0
     shown = zip(names, middles, weights[-1], weights.mean(axis=0), strict=True)
-    ends = [(f"{name}  {_percent(last)}", float(y), INK, False) for name, y, last, mean in shown if max(last, mean) >= 0.005]
-    _label_ends(figure, axes, ends)
+    ends = [(f"{name}  {percent(last)}", float(y), INK, False) for name, y, last, mean in shown if max(last, mean) >= 0.005]
+    label_ends(figure, axes, ends)
     return figure
 
 
@@ -124,10 +122,10 @@ def final_allocation(result: BacktestResult, smallest: float = 0.015, largest: i
     _first([result])
     last = np.maximum(result.weights[-1, :-1], 0.0)
     count = min(largest, int((last >= smallest).sum()))
-    names, weights, colours = _grouped(result, last, count)
+    names, weights, colours = grouped(result, last, count)
     values = np.maximum(weights[-1], 0.0)
     keep = np.flatnonzero(values > 1e-9)
-    figure = _figure(3.9)
+    figure = new_figure(3.9)
     axes = figure.add_axes((0.24, 0.02, 0.52, 0.96))
     wedges, *_ = axes.pie(
         values[keep], colors=[colours[i] for i in keep], startangle=90, counterclock=False, radius=1.0,
@@ -136,8 +134,8 @@ def final_allocation(result: BacktestResult, smallest: float = 0.015, largest: i
     axes.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25))
     axes.text(0, 0.08, "weights on", ha="center", va="bottom", color=MUTED, fontsize=SMALL_SIZE)
     axes.text(0, 0.06, str(result.dates[-1]), ha="center", va="top", color=INK, fontsize=TEXT_SIZE, fontweight="bold")
-    labels = [f"{names[i]}  {_percent(values[i], 1)}" for i in keep]
-    _label_ring(axes, labels, [np.deg2rad((wedge.theta1 + wedge.theta2) / 2.0) for wedge in wedges])
+    labels = [f"{names[i]}  {percent(values[i], 1)}" for i in keep]
+    label_ring(axes, labels, [np.deg2rad((wedge.theta1 + wedge.theta2) / 2.0) for wedge in wedges])
     return figure
 
 
@@ -148,16 +146,16 @@ def regime_attribution(result: BacktestResult) -> Figure:
     :param result: the backtest
     """
     rows = regime_rows(result)
-    figure = _figure(2.7)
+    figure = new_figure(2.7)
     panels = (
         ("log_excess_return", "Log return over benchmark", "{:+.3f}".format, (0.15, 0.39)),
-        ("share_of_days", "Share of days", _percent, (0.58, 0.17)),
-        ("mean_exposure", "Mean exposure", _percent, (0.79, 0.17)),
+        ("share_of_days", "Share of days", percent, (0.58, 0.17)),
+        ("mean_exposure", "Mean exposure", percent, (0.79, 0.17)),
     )
     for number, (key, title, form, (left, width)) in enumerate(panels):
         axes = figure.add_axes((left, 0.06, width, 0.78))
         values = np.array([row[key] for row in rows])
-        _bars(axes, values, [form(value).replace("-", "\u2212") for value in values], title)
+        bars(axes, values, [form(value).replace("-", "\u2212") for value in values], title)
         if number == 0:
             axes.set_yticks(range(len(REGIMES)), REGIMES, fontsize=TEXT_SIZE, color=INK)
     return figure
@@ -205,163 +203,3 @@ def _first(results: Sequence[BacktestResult]) -> BacktestResult:
     if any(not np.array_equal(result.dates, results[0].dates) for result in results):
         raise ValueError(f"Backtests in one picture need the same days; got {[result.name for result in results]}.")
     return results[0]
-
-
-def _figure(height: float) -> Figure:
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _percent(value: float, decimals: int = 0) -> str:
-    return f"{100 * value:.{decimals}f} %"
-
-
-def _with_start(dates: np.ndarray) -> np.ndarray:
-    """The dates with the day before the first, on which wealth was 1."""
-    return np.concatenate([dates[:1] - np.timedelta64(1, "D"), dates])
-
-
-def _time_figure(height: float, dates: np.ndarray, title: str, rows: int = 1) -> tuple[Figure, Axes]:
-    """A figure of one time axis whose margins are known in inches: room for ``rows`` lines of text above it."""
-    figure = _figure(height)
-    tall = height - 0.46 - 0.24 * rows
-    axes = figure.add_axes((0.6 / WIDTH, 0.32 / height, 1.0 - 0.65 / WIDTH, tall / height))
-    axes.text(0, 1 + (0.22 * rows) / tall, title, transform=axes.transAxes, color=INK, fontsize=TEXT_SIZE, va="center")
-    locator = AutoDateLocator(minticks=3, maxticks=8)
-    axes.set_xlim(*_with_start(dates)[[0, -1]])
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
-    axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set(color=MUTED, linewidth=0.6)
-    axes.tick_params(labelsize=SMALL_SIZE, labelcolor=MUTED, color=MUTED, width=0.6, length=3)
-    axes.tick_params(axis="y", length=0)
-    return figure, axes
-
-
-def _line_style(order: int) -> tuple[str, float]:
-    colour = LINE_COLOURS[order] if order < len(LINE_COLOURS) else MUTED
-    return colour, 2.0 if order == 0 else 1.2
-
-
-def _log_axis(axes: Axes) -> None:
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    ticks = MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    locator = LogLocator(subs=(1.0, 2.0, 5.0)) if high / low > 8.0 else FixedLocator(ticks[(ticks >= low) & (ticks <= high)])
-    axes.yaxis.set_major_locator(locator)
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _shade_regimes(axes: Axes, result: BacktestResult) -> None:
-    labels = np.asarray(result.regimes)
-    closes = _with_start(result.dates)
-    changes = np.concatenate([[0], np.flatnonzero(np.diff(labels)) + 1, [len(labels)]])
-    for start, stop in pairwise(changes):
-        axes.axvspan(closes[start], closes[stop], color=REGIME_TINTS[labels[start]], linewidth=0, zorder=0)
-    patches = [Patch(facecolor=tint, edgecolor="#BDBDBD", linewidth=0.5) for tint in REGIME_TINTS]
-    axes.legend(
-        patches, REGIMES, ncols=4, loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, fontsize=SMALL_SIZE,
-        labelcolor=MUTED, handlelength=1.0, handleheight=0.9, handletextpad=0.4,
-        columnspacing=1.2, borderaxespad=0.35, borderpad=0.0,
-    )  # fmt: skip
-
-
-def _label_ends(figure: Figure, axes: Axes, ends: Sequence[tuple[str, float, str, bool]]) -> None:
-    """
-    Write each label beside the end of its line, pushed apart where they would overlap, and make room for the longest.
-
-    :param ends: label, height in data units, colour, bold
-    """
-    left, bottom, _, height = axes.get_position().bounds
-    heights = np.array([(1.25 + 1.2 * label.count("\n")) * SMALL_SIZE / 72 for label, *_ in ends])
-    heights /= height * figure.get_size_inches()[1]
-    to_fraction = axes.transData + axes.transAxes.inverted()
-    x_end = axes.get_xlim()[1]
-    wanted = np.array([to_fraction.transform((x_end, y))[1] for _, y, *_ in ends])
-    places = _spread(wanted, heights)
-    widest = 0.0
-    for place, (label, _, colour, bold) in zip(places, ends, strict=True):
-        artist = axes.annotate(
-            label, (1.0, place), (6, 0), xycoords="axes fraction", textcoords="offset points", va="center", color=colour,
-            fontsize=SMALL_SIZE, fontweight="bold" if bold else "normal", linespacing=1.15,
-        )  # fmt: skip
-        widest = max(widest, artist.get_window_extent(figure.canvas.get_renderer()).width)
-    axes.set_position((left, bottom, 1.0 - left - (widest / DPI + 0.16) / WIDTH, height))
-
-
-def _spread(wanted: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """
-    Places close to the wanted ones at which labels of these heights do not overlap, within [0, 1] if they fit.
-
-    :param wanted: wanted middles (n,) [fraction of the axis]
-    :param heights: of the labels (n,) [fraction of the axis]
-    """
-    order = np.argsort(wanted, kind="stable")
-    places = np.clip(wanted, heights / 2.0, np.maximum(1.0 - heights / 2.0, heights / 2.0))[order]
-    gaps = (heights[order][1:] + heights[order][:-1]) / 2.0
-    for i in range(1, len(places)):  # push up from the bottom ...
-        places[i] = max(places[i], places[i - 1] + gaps[i - 1])
-    top = np.minimum(places, 1.0 - heights[order] / 2.0)
-    for i in range(len(places) - 2, -1, -1):  # ... and back down from the top
-        top[i] = min(top[i], top[i + 1] - gaps[i])
-    spread = np.empty_like(top)
-    spread[order] = top
-    return spread
-
-
-def _grouped(result: BacktestResult, ranking: np.ndarray, largest: int) -> tuple[list[str], np.ndarray, list[str]]:
-    """
-    :param ranking: size by which assets are chosen (n_assets,)
-    :return: names, weights (n_days, n_areas) and colours: the largest assets, the others together, cash
-    """
-    by_mean = np.argsort(-result.weights[:, :-1].mean(axis=0), kind="stable")
-    colour_of = {asset: FILL_COLOURS[rank % len(FILL_COLOURS)] for rank, asset in enumerate(by_mean)}
-    order = np.argsort(-ranking, kind="stable")
-    if len(order) == largest + 1:
-        largest += 1  # a rest of one is no rest
-    shown, rest = order[:largest], order[largest:]
-    names, colours = [result.assets[i] for i in shown], [colour_of[i] for i in shown]
-    columns = [result.weights[:, i] for i in shown]
-    if len(rest):
-        names, colours = [*names, f"{len(rest)} others"], [*colours, OTHERS_COLOUR]
-        columns.append(result.weights[:, rest].sum(axis=1))
-    return [*names, "cash"], np.column_stack([*columns, result.weights[:, -1]]), [*colours, CASH_COLOUR]
-
-
-def _label_ring(axes: Axes, labels: Sequence[str], angles: Sequence[float]) -> None:
-    """Labels in a column on either side of the ring, each tied to its slice by a thin line."""
-    for side in (-1.0, 1.0):
-        chosen = [i for i, angle in enumerate(angles) if (np.cos(angle) >= 0) == (side > 0)]
-        middles = np.array([np.sin(angles[i]) for i in chosen])
-        heights = np.full(len(chosen), 0.155 / 2.4)
-        places = _spread((middles + 1.2) / 2.4, heights) * 2.4 - 1.2
-        for i, place in zip(chosen, places, strict=True):
-            x, y = np.cos(angles[i]), np.sin(angles[i])
-            axes.plot(
-                [1.01 * x, 1.06 * x, side * 1.17, side * 1.21], [1.01 * y, 1.06 * y, place, place],
-                color="#B0B0B0", linewidth=0.7, clip_on=False,
-            )  # fmt: skip
-            align = "left" if side > 0 else "right"
-            axes.text(side * 1.24, place, labels[i], ha=align, va="center", color=INK, fontsize=SMALL_SIZE)
-
-
-def _bars(axes: Axes, values: np.ndarray, labels: Sequence[str], title: str) -> None:
-    """Horizontal bars, one per regime, with their values written at their ends instead of an axis."""
-    low, high = min(values.min(), 0.0), max(values.max(), 0.0)
-    span = (high - low) or 1.0
-    axes.barh(range(len(values)), values, color=REGIME_COLOURS, height=0.62)
-    axes.axvline(0.0, color=MUTED, linewidth=0.6)
-    for row, (value, label) in enumerate(zip(values, labels, strict=True)):
-        place = {"xytext": (4 if value >= 0 else -4, 0), "ha": "left" if value >= 0 else "right"}
-        axes.annotate(label, (value, row), textcoords="offset points", va="center", color=INK, fontsize=SMALL_SIZE, **place)
-    axes.set_xlim(low - (0.4 * span if low < 0 else 0.0), high + (0.32 * span if high > 0 else 0.0))
-    axes.set_ylim(len(values) - 0.5, -0.5)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.tick_params(axis="y", length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_title(title, loc="left", fontsize=SMALL_SIZE, color=MUTED, pad=6)

@@ -105,11 +105,13 @@ class ExperimentSummary:
         """
         shown = [self.agent, *(self.by_name[name] for name in (BASE_RULE, EQUAL_WEIGHT))]
         figures = {
-            ("cumulative_returns.png", "Growth of 1 after costs"): plots.cumulative_returns(shown, self.market.benchmark),
-            ("drawdown.png", "Drawdown"): plots.drawdown([*shown, self.baselines[-1]]),
-            ("allocation.png", "Weights of the agent over time"): plots.allocation(self.agent),
-            ("final_allocation.png", "Weights of the agent at the end"): plots.final_allocation(self.agent),
-            ("regime_attribution.png", "Where the agent earned"): plots.regime_attribution(self.agent),
+            ("cumulative_returns.png", "The agent, its base rule, equal weight and the index"): plots.cumulative_returns(
+                shown, self.market.benchmark
+            ),
+            ("drawdown.png", "How far below the peak"): plots.drawdown([*shown, self.baselines[-1]]),
+            ("allocation.png", "What the agent held"): plots.allocation(self.agent),
+            ("final_allocation.png", "What it held on the last day"): plots.final_allocation(self.agent),
+            ("regime_attribution.png", "In which markets it earned"): plots.regime_attribution(self.agent),
         }
         return {caption: plots.save(figure, folder / name) for (name, caption), figure in figures.items()}
 
@@ -126,8 +128,24 @@ class ExperimentSummary:
         data = ReportData(
             title="QuantFlux experiment", subtitle=subtitle, verdicts=self.verdicts,
             rows=table_rows([self.agent, *self.baselines]), agent_name=AGENT, pictures=pictures,
-            diagnostics=self.diagnostics, regime_rows=regime_attribution(self.agent), generator_figures=self.generator,
+            diagnostics=self.diagnostics, regime_rows=regime_attribution(self.agent),
+            generator_figures=side_by_side(self.generator),
             seeds={seed: figures["test_sharpe_ratio"] for seed, figures in self.seeds.items()},
             caveats=self.all_caveats, config_text=config_text, versions=versions,
         )  # fmt: skip
         return write_report(path, data)
+
+
+def side_by_side(figures: dict[str, float]) -> dict[str, Any]:
+    """
+    :param figures: of a generator; some named ``real_...`` and ``synthetic_...``
+    :return: the same with such pairs as columns, the others as they are
+    """
+    paired: dict[str, Any] = {}
+    for name, value in figures.items():
+        kind, _, figure = name.partition("_")
+        if kind in ("real", "synthetic"):
+            paired.setdefault(figure, {}).update({kind: value})
+        else:
+            paired[name] = value
+    return paired

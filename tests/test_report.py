@@ -1,0 +1,310 @@
+"""Pictures and the page: what is drawn and written equals the numbers behind it, and files are whole or absent."""
+
+import re
+import threading
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from quantflux_sb3.evaluation import drawing, metrics, plots
+from quantflux_sb3.evaluation.attribution import regime_attribution
+from quantflux_sb3.evaluation.report import ReportData, format_figure, render_report, text_table, write_report
+from quantflux_sb3.evaluation.result import BacktestResult
+from quantflux_sb3.market import load_bundled
+from quantflux_sb3.regimes import REGIMES, detect_regimes
+
+TERMINAL_KEYS = ("annual_return", "annual_volatility", "sharpe_ratio", "max_drawdown", "annual_turnover", "annual_cost")
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+def backtest(name: str, power: float, cost: float = 0.001) -> BacktestResult:
+    """Weights by volatility to a power, set every month on the bundled test years, traded daily at a cost."""
+    market = load_bundled()
+    start, stop = market.rows("test")
+    weights = np.empty((stop - start, market.n_assets + 1))
+    for row, day in enumerate(range(start, stop)):
+        if row % 21 == 0:
+            tilt = market.returns[day - 63 : day - 1].std(axis=0) ** power
+            weights[row:] = np.append(0.9 * tilt / tilt.sum(), 0.1)
+    turnover = np.abs(np.diff(weights[:, :-1], axis=0, prepend=0.0)).sum(axis=1)
+    returns = (1 - cost * turnover) * (1 + (weights[:, :-1] * market.returns[start:stop]).sum(axis=1)) - 1
+    return BacktestResult(
+        name, market.dates[start:stop], market.assets, returns, market.benchmark_returns[start:stop],
+        market.returns[start:stop], market.risk_free[start:stop], weights, turnover, cost * turnover, turnover > 0,
+        detect_regimes(market).labels[start - 1 : stop - 1],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def results() -> list[BacktestResult]:
+    return [backtest("agent", -1.0), backtest("equal weight", 0.0), backtest("base rule", 1.0)]
+
+
+@pytest.fixture
+def data(results, tmp_path) -> ReportData:
+    picture = plots.save(plots.drawdown(results), tmp_path / "drawdown.png")
+    return ReportData(
+        title="Agent on six stocks", subtitle="2016-2022, SP500, 10 bp",
+        verdicts=["no evidence that agent beats equal weight after costs (Sharpe difference -0.02)"],
+        rows=metrics.table_rows(results), agent_name="agent", pictures={"Drawdown": picture},
+        diagnostics={"distance_to_base_rule": metrics.distance_between(results[0], results[2])},
+        regime_rows=regime_attribution(results[0]),
+        generator_figures={"annual volatility": {"synthetic": 0.171, "real": 0.184}, "ACF error": 0.0312},
+        seeds={0: 1.234, 7: 0.987}, caveats=["The stocks are survivors."], config_text="ppo:\n  gamma: 0",
+        versions={"numpy": "9.9.9"},
+    )  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects text, attributes and table rows."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open, self.tags, self.attributes, self.rows, self.text = [], [], [], [], ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        if "style" not in self.open:
+            self.text += text
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += text
+
+
+def test_page_is_whole_and_needs_nothing_from_outside(data):
+    html = render_report(data)
+    page = Page(html)
+    assert "script" not in page.tags and "link" not in page.tags
+    sources = [value for _, name, value in page.attributes if name in ("src", "href", "srcset", "action")]
+    assert len(sources) == 1 and sources[0].startswith("data:image/png;base64,iVBORw0KGgo")
+    assert not re.search(r"https?://|@import|url\(", html)
+    assert not any(name.startswith("on") for _, name, _ in page.attributes)
+
+
+def test_page_shows_every_figure_of_every_strategy(data):
+    page = Page(render_report(data))
+    for row in data.rows:
+        cells = [cell for cells in page.rows if cells[0] == row["name"] for cell in cells]
+        for key, value in row.items():
+            assert format_figure(key, value) in cells, (row["name"], key)
+
+
+def test_rows_come_by_sharpe_ratio_and_the_agent_is_marked(data):
+    html = render_report(replace(data, rows=list(reversed(data.rows))))
+    names = [cells[0] for cells in Page(html).rows if cells[0] in ("agent", "equal weight", "base rule")]
+    assert names == 2 * [row["name"] for row in data.rows]
+    assert re.findall(r'<tr class="agent"><th scope="row">(.*?)</th>', html) == ["agent", "agent"]
+
+
+def test_page_shows_the_other_sections(data):
+    page = Page(render_report(data))
+    assert "no evidence that agent beats equal weight after costs (Sharpe difference -0.02)." in page.text
+    for text in ("The stocks are survivors.", "gamma: 0", "numpy 9.9.9", "not for live trading"):
+        assert text in page.text
+    assert ["0", "1.23"] in page.rows and ["7", "0.99"] in page.rows
+    assert ["Annual volatility", "0.171", "0.184", ""] in page.rows and ["ACF error", "", "", "0.0312"] in page.rows
+    total = sum(row["log_excess_return"] for row in data.regime_rows)
+    (last,) = [cells for cells in page.rows if cells[0] == "all"]
+    assert last[1] == "1,760" and f"{total:+.3f}" in last
+    assert format_figure("distance_to_base_rule", data.diagnostics["distance_to_base_rule"]) in page.text
+
+
+def test_hostile_text_is_escaped_everywhere(data):
+    evil = "<script>alert('&')</script>"
+    hostile = ReportData(
+        title=evil, subtitle=evil, verdicts=[evil], rows=[{**data.rows[0], "name": evil}], agent_name=evil,
+        pictures={evil: data.pictures["Drawdown"]}, diagnostics={evil: 1.0}, regime_rows=data.regime_rows,
+        generator_figures={evil: {evil: 1.0}}, seeds={0: 1.0}, caveats=[evil], config_text=evil, versions={evil: evil},
+    )  # fmt: skip
+    page = Page(render_report(hostile))
+    assert "script" not in page.tags
+    assert page.text.count(evil) >= 10
+    assert ("img", "alt", evil) in page.attributes
+
+
+def test_the_smallest_report_still_says_what_is_missing(data):
+    page = Page(render_report(ReportData("t", "s", [], data.rows[:1], data.rows[0]["name"])))
+    assert "None were used" in page.text and "reason for doubt" in page.text
+    assert "img" not in page.tags
+
+
+def test_an_agent_without_a_row_is_refused(data):
+    with pytest.raises(ValueError, match=r"No row is named 'nobody'"):
+        replace(data, agent_name="nobody")
+
+
+def test_report_is_written_whole_and_reproducibly(data, tmp_path):
+    path = write_report(tmp_path / "report.html", data)
+    first = path.read_bytes()
+    assert first.decode("utf-8") == render_report(data)
+    assert write_report(path, data).read_bytes() == first
+    bad = replace(data, pictures={"x": path})
+    with pytest.raises(ValueError, match="must be PNG files"):
+        write_report(path, bad)
+    assert path.read_bytes() == first
+    with pytest.raises(ValueError, match="must be PNG files"):
+        write_report(path, replace(data, pictures={"x": tmp_path / "none.png"}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("annual_return", 0.12345, "12.3 %"), ("annual_return", -0.12345, "-12.3 %"), ("annual_return", -0.0001, "0.0 %"),
+        ("log_excess_return", 0.5, "+0.500"), ("log_excess_return", -1e-9, "0.000"), ("sharpe_ratio", -0.004, "0.00"),
+        ("days", 1760, "1,760"), ("annual_cost", 0.00123, "0.12 %"), ("unheard_of", 0.012345, "0.0123"), ("name", "a", "a"),
+        ("unheard_of", 12345, "12,345"), ("beta", np.float64(-1.005), "-1.00"),
+    ],
+)  # fmt: skip
+def test_numbers_become_text_in_one_way(key, value, text):
+    assert format_figure(key, value) == text
+
+
+def test_terminal_table_shows_the_same_numbers_and_no_markup(data):
+    rows = [{**row, "name": f"[red]{row['name']}[/]"} for row in data.rows]
+    text = text_table(rows, width=120)
+    for row in rows:
+        (line,) = [line for line in text.splitlines() if row["name"] in line]
+        numbers = re.findall(r"-?[\d.]+(?: %)?", line.split(row["name"])[1])
+        assert numbers == [format_figure(key, row[key]) for key in TERMINAL_KEYS]
+    assert "\x1b" not in text
+    assert all(len(line) <= 80 for line in text_table(rows, width=80).splitlines())
+
+
+def test_growth_picture_draws_the_wealth_of_each(results):
+    figure = plots.cumulative_returns(results, benchmark="S&P 500")
+    lines = figure.axes[0].lines
+    assert len(lines) == 4
+    for line, result in zip(lines, results, strict=False):
+        np.testing.assert_allclose(line.get_ydata(), [1.0, *result.wealth], rtol=1e-12)
+    np.testing.assert_allclose(lines[3].get_ydata()[-1], np.prod(1.0 + results[0].benchmark_returns), rtol=1e-12)
+    assert lines[0].get_linewidth() > max(line.get_linewidth() for line in lines[1:])
+    assert len({line.get_color() for line in lines}) == 4
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert f"agent\n{results[0].wealth[-1]:.2f}" in labels
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == list(REGIMES)
+
+
+def test_background_covers_every_day_with_its_regime(results):
+    agent = results[0]
+    spans = plots.cumulative_returns(results).axes[0].patches
+    assert sum(span.get_width() for span in spans) == pytest.approx((agent.dates[-1] - agent.dates[0]).astype(int) + 1)
+    tints = [to_hex(tint) for tint in drawing.REGIME_TINTS]
+    days = agent.dates.astype(int)
+    shown = np.empty(len(days), dtype=int)
+    for span in spans:
+        inside = (days > span.get_x() + 1e-6) & (days <= span.get_x() + span.get_width() + 1e-6)
+        shown[inside] = tints.index(to_hex(span.get_facecolor()))
+    np.testing.assert_array_equal(shown, agent.regimes)
+
+
+def test_drawdown_picture_draws_the_drawdowns(results):
+    figure = plots.drawdown(results)
+    for line, result in zip(figure.axes[0].lines, results, strict=True):
+        np.testing.assert_allclose(line.get_ydata(), -metrics.drawdown(result.wealth), atol=1e-15)
+
+
+def test_ring_shows_all_wealth_and_joins_small_slices():
+    weights = np.array([0.3, 0.25, 0.2, 0.12, 0.01, 0.004, 0.006, 0.11])
+    n_days = 3
+    result = replace(backtest_of(n_days, 7), weights=np.tile(weights, (n_days, 1)))
+    axes = plots.final_allocation(result).axes[0]
+    shares = [(wedge.theta2 - wedge.theta1) / 360.0 for wedge in axes.patches]
+    np.testing.assert_allclose(shares, [0.3, 0.25, 0.2, 0.12, 0.02, 0.11], atol=1e-6)
+    texts = [text.get_text() for text in axes.texts]
+    assert {"A0  30.0 %", "3 others  2.0 %", "cash  11.0 %"} <= set(texts)
+
+
+def backtest_of(n_days: int, n_assets: int) -> BacktestResult:
+    rng = np.random.default_rng(n_days)
+    zeros = np.zeros(n_days)
+    return BacktestResult(
+        "agent", np.datetime64("2020-01-01") + np.arange(n_days), tuple(f"A{i}" for i in range(n_assets)),
+        rng.normal(0, 0.01, n_days), rng.normal(0, 0.01, n_days), rng.normal(0, 0.01, (n_days, n_assets)), zeros,
+        rng.dirichlet(np.ones(n_assets + 1), n_days), zeros, zeros, zeros > 0, rng.integers(0, 4, n_days),
+    )  # fmt: skip
+
+
+def test_regime_picture_has_the_values_of_the_table(results):
+    rows = regime_attribution(results[0])
+    for axes, key in zip(
+        plots.regime_attribution(results[0]).axes, ("log_excess_return", "share_of_days", "mean_exposure"), strict=True
+    ):
+        np.testing.assert_allclose([bar.get_width() for bar in axes.patches], [row[key] for row in rows], atol=1e-15)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("n_days", "n_assets"), [(1, 2), (2, 30), (400, 1)])
+def test_pictures_of_odd_sizes_are_drawn_without_warnings(n_days, n_assets, tmp_path):
+    result = backtest_of(n_days, n_assets)
+    ruined = replace(result, name="ruined", returns=np.full(n_days, -1.0))
+    figures = [
+        plots.cumulative_returns([result, ruined]), plots.drawdown([ruined, result]), plots.allocation(result),
+        plots.final_allocation(result), plots.regime_attribution(ruined),
+    ]  # fmt: skip
+    for number, figure in enumerate(figures):
+        assert plots.save(figure, tmp_path / f"{number}.png").stat().st_size > 5000
+
+
+def test_labels_neither_overlap_nor_leave_the_picture(results):
+    crowd = [replace(results[0], name=f"a strategy called {i}") for i in range(4)]
+    crowd.append(replace(results[1], name="a strategy with a name that never seems to come to any end at all"))
+    figure = plots.cumulative_returns(crowd)
+    renderer = figure.canvas.get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
+    assert all(box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 <= figure.bbox.y1 for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_pictures_refuse_what_cannot_be_compared(results):
+    with pytest.raises(ValueError, match="at least one backtest"):
+        plots.drawdown([])
+    with pytest.raises(ValueError, match=r"same days; got \['agent', 'agent'\]"):
+        plots.drawdown([backtest_of(3, 2), backtest_of(4, 2)])
+
+
+def test_saved_twice_gives_the_same_bytes_even_from_threads(results, tmp_path):
+    def draw(name: str) -> None:
+        plots.save(plots.cumulative_returns(results), tmp_path / name)
+
+    threads = [threading.Thread(target=draw, args=(f"{i}.png",)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    contents = {path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(list(tmp_path.iterdir())) == 3 and len(contents) == 1
+    (content,) = contents
+    assert content.startswith(b"\x89PNG") and not re.search(b"tEXt|tIME", content[:1000])
+
+
+def test_saving_leaves_nothing_half_written(results, tmp_path):
+    figure = plots.regime_attribution(results[0])
+    with pytest.raises(FileNotFoundError):
+        plots.save(figure, tmp_path / "missing" / "a.png")
+    (tmp_path / "taken.png").mkdir()
+    with pytest.raises(OSError):
+        plots.save(figure, tmp_path / "taken.png")
+    with pytest.raises(ValueError, match=r"got 'a\.svg'"):
+        plots.save(figure, tmp_path / "a.svg")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.png"]
+    (tmp_path / "old.png").write_bytes(b"old")
+    plots.save(figure, tmp_path / "old.png")
+    assert (tmp_path / "old.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old.png", "taken.png"]
