@@ -50,9 +50,13 @@ class PortfolioConfig:
             _require(valid, name, value, "a whole number of days >= 1" + (" or None" if optional else ""))
         for name in ("rebalance_threshold", "exposure_threshold"):
             value = getattr(self, name)
-            _require(np.isfinite(value) and value >= 0, name, value, "a weight >= 0")
+            _require(_is_number(value) and value >= 0, name, value, "a weight >= 0")
+        _require(isinstance(self.reward, RewardConfig), "reward", self.reward, "a RewardConfig")
+        priced = self.costs is None or isinstance(self.costs, CostModel) or _is_number(self.costs)
+        _require(priced, "costs", self.costs, "a CostModel or a fraction of traded value (0.001 = 10 bp)")
         if self.risk_free is not None:
-            _require(-0.01 < self.risk_free < 0.01, "risk_free", self.risk_free, "a daily rate between -1 % and 1 %")
+            valid = _is_number(self.risk_free) and -0.01 < self.risk_free < 0.01
+            _require(valid, "risk_free", self.risk_free, "a daily rate between -1 % and 1 %")
 
     def rules(self, n_assets: int) -> dynamics.Rules:
         """
@@ -61,7 +65,7 @@ class PortfolioConfig:
         :raises ValueError: if the limits on the weights cannot be met
         """
         lower, upper = (_per_asset(name, getattr(self, name), n_assets) for name in ("min_weight", "max_weight"))
-        if (lower > upper).any() or lower.min() < 0 or upper.max() > 1:
+        if not ((lower >= 0) & (lower <= upper) & (upper <= 1)).all():  # so that NaN is refused too
             raise ValueError(f"Weights need 0 <= min_weight <= max_weight <= 1; got {self.min_weight} and {self.max_weight}.")
         if upper.sum() < 1.0 - 1e-12:
             raise ValueError(
@@ -94,10 +98,9 @@ class PortfolioCore:
         self.n_envs, self.n_assets = n_envs, self.pool.n_assets
         self.rules = self.config.rules(self.n_assets)
         self.windows = self.pool.windows(self.config.split)
-        self.prices = self.pool.prices
         if self.config.risk_free is not None:
-            rate = np.full_like(self.prices.risk_free, self.config.risk_free)
-            self.prices = self.prices._replace(risk_free=rate)
+            self.pool = self.pool.with_risk_free(self.config.risk_free)  # which sizing rules read as well
+        self.prices = self.pool.prices
         self.state = dynamics.new_state(n_envs, self.n_assets)
         self.clock = np.zeros((n_envs, 2), dtype=np.int64)
         self.records = np.zeros((n_envs, RECORD_HEAD + 2 * (self.n_assets + 1)))
@@ -126,7 +129,10 @@ class PortfolioCore:
         Let a rule set the exposure of every decision. As with wrappers, the last one added acts first.
 
         :param sizing: the rule
+        :raises ValueError: if a rule of that kind sizes them already
         """
+        if any(type(other.rule) is type(sizing.rule) for other in self.sizing):
+            raise ValueError(f"Decisions are sized by a {type(sizing.rule).__name__} already; is the env wrapped twice?")
         self.sizing = (*self.sizing, sizing)
 
     def _lay_out(self) -> None:
@@ -186,8 +192,13 @@ class PortfolioCore:
         :param actions: (n_envs, n_assets + 1), not negative; divided by their sum, all zeros are all cash
         :return: fresh observations (n_envs, obs_size), rewards (n_envs,), ruined and ended (n_envs, 2)
         :raises ValueError: if an action has the wrong shape or is not finite
+        :raises RuntimeError: if an episode has ended or not begun
         """
         actions = np.asarray(actions)
+        if actions.dtype.kind not in "fiub":
+            raise TypeError(f"Actions must be finite numbers; got an array of {actions.dtype}.")
+        if actions.dtype.kind == "b":
+            actions = actions.astype(np.float64)
         if actions.shape != self.requests.shape:
             raise ValueError(
                 f"Actions have shape {actions.shape}; expected {self.requests.shape}: one weight per asset, then cash."
@@ -199,10 +210,12 @@ class PortfolioCore:
             sizing.apply(self.requests, self.pool, self.known_rows)
         obs = np.empty((self.n_envs, self.layout.size), dtype=np.float32)
         rewards, dones = np.empty(self.n_envs), np.empty((self.n_envs, 2), dtype=np.bool_)
-        dynamics.step_batch(
+        running = dynamics.step_batch(
             self.requests, self.config.decision_interval, self.prices, self.rules, self.table, self.state, self.clock,
             self.records, obs, rewards, dones,
         )  # fmt: skip
+        if not running:
+            raise RuntimeError("An episode has ended or not begun: call reset() before step().")
         return obs, rewards, dones
 
 
@@ -228,6 +241,10 @@ def to_weights(actions, out):
             for i in range(actions.shape[1]):
                 out[b, i] /= total
     return True
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and bool(np.isfinite(value))
 
 
 def _require(valid: bool, name: str, value: Any, expected: str) -> None:

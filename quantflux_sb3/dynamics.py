@@ -226,15 +226,20 @@ def settle(drifted, target, wealth, rules):
     :param rules: costs
     :return: wealth after / wealth before, turnover [sum of absolute trades / wealth before]
     """
+    distance = 0.0
+    for i in range(target.shape[0] - 1):
+        distance += abs(target[i] - drifted[i])
+    if distance <= 1e-12:  # nothing to trade, no fee
+        return 1.0, 0.0
     mu, turnover = 1.0, 0.0
-    for _ in range(100):
+    for _ in range(300):
         cost, turnover = rules.fixed_fee / wealth, 0.0
         for i in range(target.shape[0] - 1):
             trade = abs(target[i] * mu - drifted[i])
             turnover += trade
             cost += trade * (rules.cost_rates[i] + rules.impact[i] * np.sqrt(trade))
-        previous, mu = mu, 1.0 - cost
-        if abs(mu - previous) <= 1e-16 or mu <= 0.0:
+        previous, mu = mu, max(1.0 - cost, 0.0)  # nobody pays more than there is
+        if abs(mu - previous) <= 1e-16:
             break
     return mu, turnover
 
@@ -282,18 +287,20 @@ def decide(request, state, record, rules):
     n = request.shape[0]
     weights, smoothed = state[STATE_HEAD : STATE_HEAD + n], state[STATE_HEAD + n : STATE_HEAD + 2 * n]
     held, target = record[RECORD_HEAD : RECORD_HEAD + n], record[RECORD_HEAD + n :]
-    first = state[DAYS_HELD] >= NEVER
+    begins, untraded = state[DAYS_HELD] == NEVER, state[DAYS_HELD] >= NEVER
     for i in range(n):
-        smoothed[i] = request[i] if first else smoothed[i] + rules.smoothing * (request[i] - smoothed[i])
+        smoothed[i] = request[i] if begins else smoothed[i] + rules.smoothing * (request[i] - smoothed[i])
     constrain(smoothed, rules, target)
     held[:] = weights
     if not must_trade(weights, target, state[DAYS_HELD], rules):
         return
-    if rules.to_band and not first:
+    if rules.to_band and not untraded:
         to_band_edge(weights, target, rules, held)
     else:
         held[:] = target
     left, turnover = settle(weights, held, state[WEALTH], rules)
+    if turnover == 0.0:
+        return
     record[TURNOVER], record[COST], record[REBALANCED] = turnover, 1.0 - left, 1.0
     state[WEALTH] *= max(left, 0.0)
     weights[:] = held
@@ -415,7 +422,11 @@ def step_batch(requests, interval, prices, rules, table, state, clock, records, 
     :param obs: receives the next observations (n_envs, obs_size)
     :param rewards: receives the rewards (n_envs,)
     :param dones: receives ruin and end of window (n_envs, 2)
+    :return: False if nothing was done because an episode has ended or not begun
     """
+    for b in range(requests.shape[0]):
+        if clock[b, ROW] >= clock[b, STOP] - 1 or state[b, WEALTH] <= RUIN:
+            return False
     for b in range(requests.shape[0]):
         record, own, time = records[b], state[b], clock[b]
         record[TERMS:RECORD_HEAD] = 0.0
@@ -435,6 +446,7 @@ def step_batch(requests, interval, prices, rules, table, state, clock, records, 
         dones[b, 0] = own[WEALTH] <= RUIN
         dones[b, 1] = not dones[b, 0] and time[ROW] >= time[STOP] - 1
         observe(table, rules.lag, own, time, obs[b])
+    return True
 
 
 @njit(cache=True)
@@ -469,5 +481,5 @@ def new_state(n_envs: int, n_assets: int) -> np.ndarray:
     state[:, DAYS_HELD] = NEVER
     state[:, STATE_HEAD + n_assets] = 1.0
     for row in state:
-        portfolio_block(row, 0.0, row[STATE_HEAD + 2 * n :])
+        portfolio_block(row, NEVER, row[STATE_HEAD + 2 * n :])
     return state

@@ -65,8 +65,8 @@ class QuantFluxEnv(gym.Env):
 
     ## Information
     ``date wealth weights target_weights turnover cost rebalanced exposure regime regime_probs portfolio_return
-    benchmark_return drawdown reward_terms``; ``weights`` are those held after the trade, ``date`` is the last day earned,
-    ``regime`` is the one known when the action was taken.
+    benchmark_return drawdown reward_terms``; ``weights`` are those held into ``date``, the last day earned (after the trade,
+    if a step is one day); ``regime`` is the one known when the action was taken; returns and costs are those of the step.
 
     ## Arguments
     :param market: a MarketData, a DataFrame of prices, a path of a file of prices, or a list of those (or of pairs with

@@ -2,7 +2,7 @@
 Causal feature tables, per asset and for the market, on the indicators of the ``ta`` library.
 
 Row ``t`` depends on rows ``<= t`` only and is scaled by what was known then (volatility of the asset, length of the
-window), so that nothing is fitted and ``VecNormalize`` is not needed. The slowest window is ``WARMUP_DAYS``.
+window), so that nothing is fitted and ``VecNormalize`` is not needed. The slowest window is ``LONGEST_WINDOW``.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ta.momentum import roc, rsi
 from ta.trend import macd_diff, sma_indicator
 
 from quantflux_sb3.layout import Block
-from quantflux_sb3.market.data import WARMUP_DAYS, MarketData
+from quantflux_sb3.market.data import LONGEST_WINDOW, MarketData
 from quantflux_sb3.regimes import TRADING_DAYS, ewm_variance
 
 #: Features are clipped here, in their own standard deviations or so.
@@ -47,8 +47,8 @@ class FeatureConfig:
 
     def __post_init__(self) -> None:
         windows = (*self.momentum_days, *self.sma_days, self.rsi_days, self.correlation_days)
-        if min(windows) < 2 or max(windows) > WARMUP_DAYS:
-            raise ValueError(f"Windows of features must lie between 2 and {WARMUP_DAYS} days; got {windows}.")
+        if min(windows) < 2 or max(windows) > LONGEST_WINDOW:
+            raise ValueError(f"Windows of features must lie between 2 and {LONGEST_WINDOW} days; got {windows}.")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Pools are shared: the same markets give the same object, so that sixty-four envs
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -81,6 +82,15 @@ class MarketPool:
         if pool is None:
             pool = _POOLS[key] = cls(markets, weights / weights.sum())
         return pool
+
+    def with_risk_free(self, rate: float) -> "MarketPool":
+        """
+        :param rate: simple return of cash per day
+        :return: the same pool, tables shared, with that return of cash everywhere
+        """
+        other = copy(self)
+        other.prices = self.prices._replace(risk_free=np.full_like(self.prices.risk_free, rate))
+        return other
 
     @property
     def n_assets(self) -> int:

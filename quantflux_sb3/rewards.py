@@ -22,8 +22,8 @@ class RewardConfig:
     - ``-overtrading`` for a trade within ``patience`` days of the last one, in proportion to the days too early;
     - ``-soft_limit * sum(max(w_i - soft_max_weight, 0))``: the soft counterpart of the hard ``max_weight``.
 
-    The penalties (all but the first) are multiplied by ``regime_scale``, averaged with the regime probabilities known at
-    the decision.
+    The penalties (all but the first) are multiplied by ``regime_scale``, averaged with the regime probabilities known
+    before each day.
 
     Source: Markowitz (1952), Portfolio Selection, for the mean-variance part.
 
@@ -57,7 +57,7 @@ class RewardConfig:
         wrong = {name: value for name, value in values.items() if not (np.isfinite(value) and value >= 0.0)}
         if wrong:
             raise ValueError(f"Weights of the reward must be finite and >= 0; got {wrong}.")
-        if len(self.regime_scale) != len(REGIMES) or not (np.asarray(self.regime_scale) >= 0).all():
+        if len(self.regime_scale) != len(REGIMES) or not all(0.0 <= scale < np.inf for scale in self.regime_scale):
             raise ValueError(f"`regime_scale` needs one number >= 0 for each of {REGIMES}; got {self.regime_scale}.")
 
     def weights(self) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from quantflux_sb3.market.data import WARMUP_DAYS, MarketData
+from quantflux_sb3.market.data import LONGEST_WINDOW, MarketData
 from quantflux_sb3.pool import MarketPool
 from quantflux_sb3.regimes import REGIMES, TRADING_DAYS, RuleRegimes, detect_regimes, ewm_variance
 
@@ -78,8 +78,9 @@ class TimingRule:
     min_exposure: float = 0.0
 
     def __post_init__(self) -> None:
-        levels = (*self.regime_exposure, self.min_exposure)
-        if len(self.regime_exposure) != len(REGIMES) or not all(0.0 <= level <= 1.0 for level in levels):
+        if not 0.0 <= self.min_exposure <= 1.0:
+            raise ValueError(f"`min_exposure` must lie in [0, 1]; got {self.min_exposure}.")
+        if len(self.regime_exposure) != len(REGIMES) or not all(0.0 <= level <= 1.0 for level in self.regime_exposure):
             raise ValueError(
                 f"`regime_exposure` needs one number in [0, 1] for each of {REGIMES}; got {self.regime_exposure}."
             )
@@ -125,8 +126,8 @@ class KellyRule:
     min_exposure: float = 0.25
 
     def __post_init__(self) -> None:
-        if not self.horizons or not all(isinstance(days, int) and 2 <= days <= WARMUP_DAYS for days in self.horizons):
-            raise ValueError(f"`horizons` must be whole numbers of days from 2 to {WARMUP_DAYS}; got {self.horizons}.")
+        if not self.horizons or not all(isinstance(days, int) and 2 <= days <= LONGEST_WINDOW for days in self.horizons):
+            raise ValueError(f"`horizons` must be whole numbers of days from 2 to {LONGEST_WINDOW}; got {self.horizons}.")
         if not (self.fraction > 0.0 and self.shrinkage >= 0.0 and 0.0 <= self.min_exposure <= 1.0):
             raise ValueError(f"Kelly needs fraction > 0, shrinkage >= 0 and min_exposure in [0, 1]; got {self}.")
 

@@ -415,7 +415,7 @@ def test_synthetic_markets_are_markets(pipeline, market):
     for drawn in (first, second):
         assert drawn.synthetic and drawn.source == "RegimeDDPMPipeline"
         assert drawn.assets == market.assets and drawn.benchmark == market.benchmark
-        assert drawn.rows("train") == (127, 400)
+        assert drawn.rows("train") == (129, 400)
         assert drawn.dates[0] == np.datetime64("2013-01-01")
         pipeline.check_unseen(drawn.dates)
     assert not np.array_equal(first.returns, second.returns)
@@ -438,7 +438,7 @@ def test_synthetic_markets_refuse_what_they_cannot_stand_in_for(pipeline, market
     signal = replace(market, asset_features={"news": np.zeros(market.returns.shape)})
     with pytest.raises(ValueError, match=r"exogenous features \['news'\], which cannot be generated"):
         synthetic_markets(pipeline, 1, 400, seed=0, like=signal)
-    with pytest.raises(ValueError, match="`n_days` must be >= 148"):
+    with pytest.raises(ValueError, match="`n_days` must be >= 150"):
         synthetic_markets(pipeline, 1, 100, seed=0, like=market)
     with pytest.raises(ValueError, match="`n_markets` must be >= 1"):
         synthetic_markets(pipeline, 0, 400, seed=0, like=market)

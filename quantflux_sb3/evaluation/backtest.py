@@ -60,7 +60,10 @@ def backtest_rule(rule: WeightRule, market: MarketData, split: str, config: Port
     targets = np.empty((len(rows), core.n_assets))
     for first in range(0, len(rows), every):
         history = market.returns[max(known[first] + 1 - rule.lookback, 0) : known[first] + 1]
-        targets[first : first + every] = rule.weights(history)
+        weights = np.asarray(rule.weights(history), dtype=np.float64)
+        if weights.shape != (core.n_assets,):
+            raise ValueError(f"'{rule.name}' gave weights of shape {weights.shape}; expected ({core.n_assets},).")
+        targets[first : first + every] = weights
     if rule.sizing is not None:
         total = np.maximum(targets.sum(axis=1), 1e-12)
         targets *= (rule.sizing.exposure(core.pool, known, targets) / total)[:, None]

@@ -1,6 +1,6 @@
 """Market data: the validated container, its sources and regions."""
 
-from quantflux_sb3.market.data import EQUAL_WEIGHT, MIN_SPLIT_DAYS, WARMUP_DAYS, DateSplits, MarketData
+from quantflux_sb3.market.data import EQUAL_WEIGHT, LONGEST_WINDOW, MIN_SPLIT_DAYS, WARMUP_DAYS, DateSplits, MarketData
 from quantflux_sb3.market.regions import REGIONS, Region, detect_region, get_region
 from quantflux_sb3.market.sources import (
     DEFAULT_TICKERS,
@@ -15,6 +15,7 @@ from quantflux_sb3.market.sources import (
 __all__ = [
     "DEFAULT_TICKERS",
     "EQUAL_WEIGHT",
+    "LONGEST_WINDOW",
     "MIN_SPLIT_DAYS",
     "REGIONS",
     "WARMUP_DAYS",

@@ -16,8 +16,10 @@ import pandas as pd
 
 from quantflux_sb3.market.validation import check_price_frame, check_price_series
 
-#: Rows before a window that the slowest feature needs; no episode starts earlier.
-WARMUP_DAYS = 126
+#: Longest look-back of a feature or rule [days].
+LONGEST_WINDOW = 126
+#: Rows that only feed features: at the first decision the longest window is full, whatever the execution lag.
+WARMUP_DAYS = LONGEST_WINDOW + 2
 #: Shortest split that an env accepts [rows that earn a return].
 MIN_SPLIT_DAYS = 21
 EQUAL_WEIGHT = "equal weight"
@@ -124,7 +126,8 @@ class MarketData:
         put("returns", _read_only(np.ascontiguousarray(self.returns, dtype=np.float64)))
         n_days, n_assets = len(self.dates), len(self.assets)
         put("benchmark_returns", _read_only(np.ascontiguousarray(self.benchmark_returns, dtype=np.float64)))
-        put("risk_free", _read_only(np.broadcast_to(np.asarray(self.risk_free, dtype=np.float64), (n_days,)).copy()))
+        risk_free = np.asarray(self.risk_free, dtype=np.float64)
+        put("risk_free", _read_only(np.full(n_days, risk_free) if risk_free.ndim == 0 else risk_free))
         for name, shape in (("asset_features", (n_days, n_assets)), ("market_features", (n_days,))):
             put(name, {key: _signal(key, value, shape) for key, value in dict(getattr(self, name)).items()})
         self._check(n_days, n_assets)
@@ -135,7 +138,9 @@ class MarketData:
             raise ValueError(f"A portfolio needs at least 2 assets; got {n_assets}: {list(self.assets)}.")
         if len(set(self.assets)) != n_assets:
             raise ValueError(f"Asset names must be unique; got {list(self.assets)}.")
-        for name, expected in (("returns", (n_days, n_assets)), ("benchmark_returns", (n_days,))):
+        if n_days < 2:
+            raise ValueError(f"A market needs at least 2 days of returns, that is 3 of prices; got {n_days} of returns.")
+        for name, expected in (("returns", (n_days, n_assets)), ("benchmark_returns", (n_days,)), ("risk_free", (n_days,))):
             values = getattr(self, name)
             if values.shape != expected:
                 raise ValueError(f"`{name}` has shape {values.shape}; expected {expected} (dates x assets).")
@@ -241,7 +246,7 @@ class MarketData:
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    array = array if array.flags.owndata else array.copy()
+    array = array.copy()  # the caller keeps his own, and keeps it writeable
     array.flags.writeable = False
     return array
 

@@ -38,8 +38,7 @@ def bundled_prices() -> tuple[pd.DataFrame, pd.Series]:
     return load_sp500_dataset(), load_sp500_index()[BUNDLED_INDEX]
 
 
-@lru_cache(maxsize=16)
-def load_bundled(tickers: tuple[str, ...] = DEFAULT_TICKERS, start: str | None = None, end: str | None = None) -> MarketData:
+def load_bundled(tickers: Sequence[str] = DEFAULT_TICKERS, start: str | None = None, end: str | None = None) -> MarketData:
     """
     Real prices that need no network. The same arguments return the same object, so that envs share its memory.
 
@@ -48,6 +47,11 @@ def load_bundled(tickers: tuple[str, ...] = DEFAULT_TICKERS, start: str | None =
     :param end: last date (ISO)
     :raises ValueError: if a ticker is not in the set
     """
+    return _load_bundled(tuple(tickers), start, end)
+
+
+@lru_cache(maxsize=16)
+def _load_bundled(tickers: tuple[str, ...], start: str | None, end: str | None) -> MarketData:
     stocks, index = bundled_prices()
     unknown = [ticker for ticker in tickers if ticker not in stocks.columns]
     if unknown:
@@ -158,6 +162,8 @@ def load_market(
     """
     if prices is not None:
         return load_prices_file(prices, tickers, benchmark, start, end)
+    if isinstance(tickers, str):
+        raise TypeError(f"`tickers` must be a list of symbols; got the text '{tickers}'.")
     wanted = tuple(tickers or DEFAULT_TICKERS)
     stocks, _ = bundled_prices()
     known = set(wanted) <= set(stocks.columns) and benchmark in BUNDLED_INDEX_ALIASES

@@ -57,7 +57,9 @@ def check_dates(index: pd.Index) -> pd.DatetimeIndex:
         if is_numeric_dtype(index):
             raise ValueError(f"The index of the prices must hold dates; got numbers such as {index[0]!r}.")
         try:
-            index = pd.DatetimeIndex(pd.to_datetime(index, format="ISO8601"))
+            # The local day counts: offsets, which change with the season, are cut off before parsing.
+            local = index.astype(str).str.replace(r"(?<=:\d\d)(\.\d+)?(Z|[+-]\d\d:?\d\d)$", "", regex=True)
+            index = pd.DatetimeIndex(pd.to_datetime(local, format="ISO8601"))
         except (ValueError, TypeError) as error:
             raise ValueError(f"The index of the prices must hold ISO dates such as 2012-12-31; got {index[0]!r}.") from error
     if index.hasnans:
