@@ -4,85 +4,18 @@ A batch of portfolios: settings, state, observation, episodes. Both envs are thi
 Nothing here knows Gymnasium's or Stable-Baselines3's interfaces, and none of the accounting is here: that is the kernel's.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from numba import njit
 
 from quantflux_sb3 import dynamics
-from quantflux_sb3.costs import CostModel
+from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.dynamics import PORTFOLIO_COLUMNS, RECORD_HEAD, ROW, STATE_HEAD, STOP
 from quantflux_sb3.layout import Block, ObservationLayout
 from quantflux_sb3.pool import BlockSource, MarketPool
-from quantflux_sb3.rewards import RewardConfig
 from quantflux_sb3.sizing import Sizing
-
-
-@dataclass(frozen=True)
-class PortfolioConfig:
-    """
-    Every setting of the environment but the market; see :class:`quantflux_sb3.env.QuantFluxEnv` for what each means.
-    """
-
-    split: str = "train"
-    episode_length: int | None = 252
-    decision_interval: int = 1
-    execution_lag: int = 1
-    costs: CostModel | float | None = None
-    min_weight: float | tuple[float, ...] = 0.0
-    max_weight: float | tuple[float, ...] = 0.25
-    rebalance_threshold: float = 0.025
-    exposure_threshold: float = 0.05
-    max_holding_days: int | None = 63
-    trade_to: str = "target"
-    target_smoothing: int = 1
-    risk_free: float | None = None
-    reward: RewardConfig = field(default_factory=RewardConfig)
-
-    def __post_init__(self) -> None:
-        _require(self.execution_lag in (0, 1), "execution_lag", self.execution_lag, "0 or 1")
-        _require(self.trade_to in ("target", "band"), "trade_to", self.trade_to, "'target' or 'band'")
-        for name in ("decision_interval", "target_smoothing", "episode_length", "max_holding_days"):
-            value = getattr(self, name)
-            optional = name in ("episode_length", "max_holding_days")
-            valid = (value is None and optional) or (isinstance(value, (int, np.integer)) and value >= 1)
-            _require(valid, name, value, "a whole number of days >= 1" + (" or None" if optional else ""))
-        for name in ("rebalance_threshold", "exposure_threshold"):
-            value = getattr(self, name)
-            _require(_is_number(value) and value >= 0, name, value, "a weight >= 0")
-        _require(isinstance(self.reward, RewardConfig), "reward", self.reward, "a RewardConfig")
-        priced = self.costs is None or isinstance(self.costs, CostModel) or _is_number(self.costs)
-        _require(priced, "costs", self.costs, "a CostModel or a fraction of traded value (0.001 = 10 bp)")
-        if self.risk_free is not None:
-            valid = _is_number(self.risk_free) and -0.01 < self.risk_free < 0.01
-            _require(valid, "risk_free", self.risk_free, "a daily rate between -1 % and 1 %")
-
-    def rules(self, n_assets: int) -> dynamics.Rules:
-        """
-        :param n_assets: number of assets
-        :return: the settings as the kernel reads them
-        :raises ValueError: if the limits on the weights cannot be met
-        """
-        lower, upper = (_per_asset(name, getattr(self, name), n_assets) for name in ("min_weight", "max_weight"))
-        if not ((lower >= 0) & (lower <= upper) & (upper <= 1)).all():  # so that NaN is refused too
-            raise ValueError(f"Weights need 0 <= min_weight <= max_weight <= 1; got {self.min_weight} and {self.max_weight}.")
-        if upper.sum() < 1.0 - 1e-12:
-            raise ValueError(
-                f"`max_weight` {self.max_weight} of {n_assets} assets cannot reach 100 %: give at least "
-                f"{np.ceil(1e4 / n_assets) / 1e4:.4f} or more assets."
-            )
-        if lower.sum() > 1.0 + 1e-12:
-            raise ValueError(f"`min_weight` {self.min_weight} of {n_assets} assets is more than 100 % in all.")
-        costs = CostModel.of(self.costs)
-        linear, impact = costs.rates(n_assets)
-        return dynamics.Rules(
-            lower, upper, linear, impact, float(costs.fixed), float(self.rebalance_threshold),
-            float(self.exposure_threshold), float(self.max_holding_days or np.inf), self.trade_to == "band",
-            2.0 / (self.target_smoothing + 1.0), int(self.execution_lag), self.reward.weights(),
-            np.asarray(self.reward.regime_scale, dtype=np.float64), float(self.reward.soft_max_weight),
-            float(self.reward.patience),
-        )  # fmt: skip
 
 
 class PortfolioCore:
@@ -96,7 +29,7 @@ class PortfolioCore:
         self.config = config or PortfolioConfig()
         self.pool = MarketPool.of(market)
         self.n_envs, self.n_assets = n_envs, self.pool.n_assets
-        self.rules = self.config.rules(self.n_assets)
+        self.rules = self.config.rules(self.pool.markets[0].assets)
         self.windows = self.pool.windows(self.config.split)
         if self.config.risk_free is not None:
             self.pool = self.pool.with_risk_free(self.config.risk_free)  # which sizing rules read as well
@@ -137,11 +70,20 @@ class PortfolioCore:
 
     def _lay_out(self) -> None:
         blocks, self.table = self.pool.observation(self.sources)
+        short = self.config.long_short is not None
+        limit = np.inf if short else 1.0
         portfolio = (
-            Block("weights", ("weight",), self.n_assets, limit=1.0, signed=False),
-            Block("portfolio", PORTFOLIO_COLUMNS, limit=1.0, signed=False),
+            Block("weights", ("weight",), self.n_assets, limit=limit, signed=short),
+            Block("portfolio", PORTFOLIO_COLUMNS, limit=limit, signed=short),
         )
         self.layout = ObservationLayout((*blocks, *portfolio))
+
+    def action_space(self) -> spaces.Box:
+        """
+        :return: one number per asset, cash last; in [0, 1], or in [-1, 1] for long-short portfolios
+        """
+        low = -1.0 if self.config.long_short else 0.0
+        return spaces.Box(low, 1.0, (self.n_assets + 1,), dtype=np.float32)
 
     @property
     def observed_rows(self) -> np.ndarray:
@@ -203,7 +145,7 @@ class PortfolioCore:
             raise ValueError(
                 f"Actions have shape {actions.shape}; expected {self.requests.shape}: one weight per asset, then cash."
             )
-        if not to_weights(actions, self.requests):
+        if not to_weights(actions, self.requests, self.config.long_short is not None):
             raise ValueError(f"Actions must be finite numbers; got {actions[~np.isfinite(actions).all(axis=1)][0]}.")
         self.known_rows = self.observed_rows
         for sizing in reversed(self.sizing):
@@ -220,40 +162,31 @@ class PortfolioCore:
 
 
 @njit(cache=True)
-def to_weights(actions, out):
+def to_weights(actions, out, long_short=False):
     """
-    Divide each action by its sum; what is below zero counts as zero, and all zeros are all cash.
+    Read actions as weights. Long only: divide each by its sum; what is below zero counts as zero, and all zeros are all cash.
+    Long-short: the numbers are the weights of the assets, and cash is what is left.
 
     :param actions: (n, n_assets + 1)
     :param out: receives weights (n, n_assets + 1), rows sum to 1
+    :param long_short: see above
     :return: whether every action was finite
     """
+    last = actions.shape[1] - 1
     for b in range(actions.shape[0]):
         total = 0.0
-        for i in range(actions.shape[1]):
-            if not np.isfinite(actions[b, i]):
+        for i in range(last + 1):
+            value = float(actions[b, i])
+            if not np.isfinite(value):
                 return False
-            out[b, i] = max(float(actions[b, i]), 0.0)
-            total += out[b, i]
-        if total <= 0.0:
-            out[b, -1] = 1.0
+            out[b, i] = min(max(value, -1.0), 1.0) if long_short else max(value, 0.0)
+            if i < last or not long_short:
+                total += out[b, i]
+        if long_short:
+            out[b, last] = 1.0 - total
+        elif total <= 0.0:
+            out[b, last] = 1.0
         else:
-            for i in range(actions.shape[1]):
+            for i in range(last + 1):
                 out[b, i] /= total
     return True
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and bool(np.isfinite(value))
-
-
-def _require(valid: bool, name: str, value: Any, expected: str) -> None:
-    if not valid:
-        raise ValueError(f"`{name}` must be {expected}; got {value!r}.")
-
-
-def _per_asset(name: str, value: Any, n_assets: int) -> np.ndarray:
-    try:
-        return np.broadcast_to(np.asarray(value, dtype=np.float64), (n_assets,)).copy()
-    except ValueError as error:
-        raise ValueError(f"`{name}` has {np.size(value)} numbers; expected one, or one per asset ({n_assets}).") from error

@@ -3,7 +3,11 @@ The only portfolio accounting of the package: one compiled kernel, batch first.
 
 A day runs constrain target -> gate -> trade -> pay -> earn -> drift -> reward. Decisions are taken at the close of row
 ``t``, trade there, and earn ``returns[t + 1]``. Every sum is a plain loop over the assets of one portfolio, so that a batch
-of one and a batch of thousands give the same bits. Weights are fractions of wealth, cash is the last one.
+of one and a batch of thousands give the same bits. Weights are fractions of wealth, cash is the last one; short positions
+are negative weights, and cash is what is left.
+
+One file, although it is long: numba's cache notices a change of the file of a compiled function, but not of the files of
+the functions and constants that it uses.
 """
 
 from typing import NamedTuple
@@ -20,7 +24,15 @@ PORTFOLIO_TAIL = len(PORTFOLIO_COLUMNS)
 #: Columns of the clock (n_envs, 2): row of the next decision, one past the last row that earns.
 ROW, STOP = 0, 1
 #: Columns of the record of one step (n_envs, RECORD_HEAD + 2 * (n_assets + 1)); then come held and target weights.
-TURNOVER, COST, REBALANCED, EXPOSURE, PORTFOLIO_RETURN, BENCHMARK_RETURN, DRAWDOWN, TERMS = range(8)
+TURNOVER, COST, REBALANCED, EXPOSURE, PORTFOLIO_RETURN, BENCHMARK_RETURN, DRAWDOWN, REASON, TERMS = range(9)
+#: Why there was a trade, or none; ``record[REASON]`` is an index into it.
+TRADE_REASONS = (
+    "no decision", "within thresholds", "traded too recently", "nothing to trade",
+    "weight drift", "exposure drift", "holding time",
+)  # fmt: skip
+NO_DECISION, WITHIN_THRESHOLDS, TOO_RECENT, NOTHING_TO_TRADE, WEIGHT_DRIFT, EXPOSURE_DRIFT, HOLDING_TIME = range(7)
+#: Status of an asset at a close: it trades; it is suspended and its weight frozen; it is not listed (yet, or any more).
+TRADABLE, SUSPENDED, UNLISTED = 1, 0, -1
 REWARD_TERMS = ("excess_return", "volatility", "drawdown", "turnover", "concentration", "overtrading", "soft_limit")
 N_TERMS = len(REWARD_TERMS)
 RECORD_HEAD = TERMS + N_TERMS
@@ -38,17 +50,35 @@ class Prices(NamedTuple):
     :param benchmark: simple returns of the benchmark (n_rows,)
     :param risk_free: simple return of cash (n_rows,)
     :param regime_probs: known at each row (n_rows, n_regimes)
+    :param status: ``TRADABLE``, ``SUSPENDED`` or ``UNLISTED`` at each close (n_rows, n_assets)
+    :param all_tradable: rows on which every asset trades (n_rows,)
     """
 
     returns: np.ndarray
     benchmark: np.ndarray
     risk_free: np.ndarray
     regime_probs: np.ndarray
+    status: np.ndarray
+    all_tradable: np.ndarray
+
+
+def make_prices(
+    returns: np.ndarray,
+    benchmark: np.ndarray,
+    risk_free: np.ndarray,
+    regime_probs: np.ndarray,
+    status: np.ndarray | None = None,
+) -> Prices:
+    """
+    :param status: 1 everywhere if not given; the other parameters are those of :class:`Prices`
+    """
+    status = np.ones(returns.shape, dtype=np.int8) if status is None else np.ascontiguousarray(status, dtype=np.int8)
+    return Prices(returns, benchmark, risk_free, regime_probs, status, (status == TRADABLE).all(axis=1))
 
 
 class Rules(NamedTuple):
     """
-    What governs trading and reward; built and checked by :class:`quantflux_sb3.core.PortfolioConfig`.
+    What governs trading and reward; built and checked by :class:`quantflux_sb3.config.PortfolioConfig`.
 
     :param min_weight: hard lower limits (n_assets,)
     :param max_weight: hard upper limits (n_assets,)
@@ -58,6 +88,12 @@ class Rules(NamedTuple):
     :param rebalance_threshold: largest drift of a weight that is let be
     :param exposure_threshold: largest drift of the total exposure that is let be
     :param max_holding_days: days after which a trade takes place anyway
+    :param min_holding_days: days within which there is no further trade
+    :param max_turnover: of one trade [sum of absolute trades over wealth]; the limits on weights come first
+    :param groups: group of each asset, -1 for none (n_assets,)
+    :param group_max: upper limit on the weight of each group (n_groups,)
+    :param gross_limit: of long-short portfolios [sum of absolute weights]; 0: long only
+    :param borrow_rate: paid on short positions [per day]
     :param to_band: trade to the edge of the no-trade band only
     :param smoothing: weight of a new target in the smoothed one; 1 = none
     :param lag: rows between what the decision knows and its own close; 0 or 1
@@ -75,6 +111,12 @@ class Rules(NamedTuple):
     rebalance_threshold: float
     exposure_threshold: float
     max_holding_days: float
+    min_holding_days: float
+    max_turnover: float
+    groups: np.ndarray
+    group_max: np.ndarray
+    gross_limit: float
+    borrow_rate: float
     to_band: bool
     smoothing: float
     lag: int
@@ -133,31 +175,175 @@ def project_capped_simplex(values, lower, upper, total, out):
 
 
 @njit(cache=True)
-def constrain(request, rules, out):
+def project_grouped(values, lower, upper, total, groups, group_max, out):
+    """
+    Euclidean projection onto the capped simplex with an upper limit on the sum of each group, exactly.
+
+    At a common shift ``tau`` a group sums to ``min(sum of clip(values - tau), group_max)``, because a group that would
+    exceed its limit gets a shift of its own; the sum over all groups falls in ``tau``. So: find ``tau``, then project each
+    full group onto its limit.
+
+    :param values: point to project (n,)
+    :param lower: (n,)
+    :param upper: (n,)
+    :param total: what the weights must sum to; it must be reachable within the limits
+    :param groups: group of each asset, -1 for none (n,)
+    :param group_max: limits (n_groups,)
+    :param out: receives the projection (n,)
+    """
+    n, n_groups = values.shape[0], group_max.shape[0]
+    sums = np.empty(n_groups)
+    left, right = np.inf, -np.inf
+    for i in range(n):
+        left = min(left, values[i] - upper[i])
+        right = max(right, values[i] - lower[i])
+    tau = 0.5 * (left + right)
+    for _ in range(200):
+        sums[:] = 0.0
+        excess = -total
+        for i in range(n):
+            w = min(max(values[i] - tau, lower[i]), upper[i])
+            if groups[i] >= 0:
+                sums[groups[i]] += w
+            else:
+                excess += w
+        for g in range(n_groups):
+            excess += min(sums[g], group_max[g])
+        if abs(excess) <= 1e-15 or right - left <= 1e-17:
+            break
+        if excess > 0.0:
+            left = tau
+        else:
+            right = tau
+        tau = 0.5 * (left + right)
+    for i in range(n):
+        out[i] = min(max(values[i] - tau, lower[i]), upper[i])
+    for g in range(n_groups):
+        if sums[g] > group_max[g]:
+            members = np.flatnonzero(groups == g)
+            inner = np.empty(members.shape[0])
+            project_capped_simplex(values[members], lower[members], upper[members], group_max[g], inner)
+            out[members] = inner
+
+
+@njit(cache=True)
+def project_gross(values, lower, upper, gross, out):
+    """
+    Euclidean projection onto ``{w: lower <= w <= upper, sum |w| <= gross}``: soft thresholding within the box.
+
+    Source: Duchi et al. (2008), Efficient Projections onto the l1-Ball, lemma 1, with the box added.
+
+    :param values: point to project (n,)
+    :param lower: (n,)
+    :param upper: (n,)
+    :param gross: limit on the sum of absolute weights
+    :param out: receives the projection (n,)
+    """
+    n = values.shape[0]
+    left, right = 0.0, 0.0
+    for i in range(n):
+        right = max(right, abs(values[i]))
+    tau = 0.0
+    for _ in range(200):
+        excess = -gross
+        for i in range(n):
+            shrunk = np.sign(values[i]) * max(abs(values[i]) - tau, 0.0)
+            out[i] = min(max(shrunk, lower[i]), upper[i])
+            excess += abs(out[i])
+        if excess <= 0.0 and (tau == 0.0 or excess >= -1e-15):
+            break
+        if excess > 0.0:
+            left = tau
+        else:
+            right = tau
+        if right - left <= 1e-17:
+            break
+        tau = 0.5 * (left + right)
+
+
+@njit(cache=True)
+def project_allowed(values, lower, upper, total, rules, out):
+    """
+    Project the assets onto what is allowed and fill up with cash.
+
+    :param values: asset weights wanted (n_assets,)
+    :param lower: lower limits (n_assets,)
+    :param upper: upper limits (n_assets,)
+    :param total: exposure wanted; kept if the limits allow it (long only)
+    :param rules: see :class:`Rules`
+    :param out: receives weights, cash last (n_assets + 1,)
+    """
+    n = values.shape[0]
+    if rules.gross_limit > 0.0:
+        project_gross(values, lower, upper, rules.gross_limit, out[:n])
+    else:
+        least, most, n_groups = 0.0, 0.0, rules.group_max.shape[0]
+        group_most = np.zeros(n_groups)
+        for i in range(n):
+            least += lower[i]
+            if n_groups > 0 and rules.groups[i] >= 0:
+                group_most[rules.groups[i]] += upper[i]
+            else:
+                most += upper[i]
+        for g in range(n_groups):
+            most += min(group_most[g], rules.group_max[g])
+        total = min(max(total, least), most, 1.0)
+        if n_groups > 0:
+            project_grouped(values, lower, upper, total, rules.groups, rules.group_max, out[:n])
+        else:
+            project_capped_simplex(values, lower, upper, total, out[:n])
+    cash = 1.0
+    for i in range(n):
+        cash -= out[i]
+    out[n] = cash if rules.gross_limit > 0.0 else max(cash, 0.0)
+
+
+@njit(cache=True)
+def limits_now(drifted, row, prices, rules, lower, upper):
+    """
+    Limits on the assets at a close: those of the rules; frozen where an asset is suspended, zero where it is not listed.
+
+    :param drifted: weights now (n_assets + 1,)
+    :param row: of the close
+    :param prices: see :class:`Prices`
+    :param rules: see :class:`Rules`
+    :param lower: receives lower limits (n_assets,)
+    :param upper: receives upper limits (n_assets,)
+    """
+    lower[:], upper[:] = rules.min_weight, rules.max_weight
+    if prices.all_tradable[row]:
+        return
+    for i in range(lower.shape[0]):
+        if prices.status[row, i] != TRADABLE:
+            frozen = drifted[i] if prices.status[row, i] == SUSPENDED else 0.0
+            lower[i], upper[i] = frozen, frozen
+
+
+@njit(cache=True)
+def constrain(request, lower, upper, rules, out):
     """
     The nearest allowed portfolio: assets within their limits, at the exposure that was asked for if the limits allow it.
 
     :param request: weights with cash last (n_assets + 1,), sum 1
-    :param rules: limits
+    :param lower: limits now (n_assets,)
+    :param upper: limits now (n_assets,)
+    :param rules: further limits
     :param out: receives allowed weights with cash last (n_assets + 1,)
     """
     n = request.shape[0] - 1
-    exposure, least, most, allowed = 0.0, 0.0, 0.0, True
+    exposure, gross, allowed = 0.0, 0.0, rules.group_max.shape[0] == 0
     for i in range(n):
         exposure += request[i]
-        least += rules.min_weight[i]
-        most += rules.max_weight[i]
-        allowed = allowed and rules.min_weight[i] <= request[i] <= rules.max_weight[i]
-    total = min(max(exposure, least), most, 1.0)
-    if allowed:
-        out[:n] = request[:n]
+        gross += abs(request[i])
+        allowed = allowed and lower[i] <= request[i] <= upper[i]
+    if allowed and (rules.gross_limit == 0.0 or gross <= rules.gross_limit):
+        out[:] = request
     else:
-        project_capped_simplex(request[:n], rules.min_weight, rules.max_weight, total, out[:n])
-    _fill_cash(out)
+        project_allowed(request[:n], lower, upper, exposure, rules, out)
 
 
 @njit(cache=True)
-def to_band_edge(drifted, target, rules, out):
+def to_band_edge(drifted, target, lower, upper, rules, out):
     """
     The allowed portfolio nearest to the drifted one inside the no-trade band around the target.
 
@@ -165,49 +351,70 @@ def to_band_edge(drifted, target, rules, out):
 
     :param drifted: weights now (n_assets + 1,)
     :param target: allowed target (n_assets + 1,)
+    :param lower: limits now (n_assets,)
+    :param upper: limits now (n_assets,)
     :param rules: limits and thresholds
     :param out: receives weights after the trade (n_assets + 1,)
     """
     n = target.shape[0] - 1
-    lower, upper = np.empty(n), np.empty(n)
-    wanted, exposure, least, most = 0.0, 0.0, 0.0, 0.0
+    low, high = np.empty(n), np.empty(n)
+    wanted, exposure = 0.0, 0.0
     for i in range(n):
-        lower[i] = max(rules.min_weight[i], target[i] - rules.rebalance_threshold)
-        upper[i] = min(rules.max_weight[i], target[i] + rules.rebalance_threshold)
+        low[i] = max(lower[i], target[i] - rules.rebalance_threshold)
+        high[i] = min(upper[i], target[i] + rules.rebalance_threshold)
         wanted += target[i]
         exposure += drifted[i]
-        least += lower[i]
-        most += upper[i]
     total = min(max(exposure, wanted - rules.exposure_threshold), wanted + rules.exposure_threshold)
-    total = min(max(total, least), most, 1.0)
-    project_capped_simplex(drifted[:n], lower, upper, total, out[:n])
-    _fill_cash(out)
+    project_allowed(drifted[:n], low, high, total, rules, out)
 
 
 @njit(cache=True)
-def _fill_cash(weights):
-    cash = 1.0
-    for i in range(weights.shape[0] - 1):
-        cash -= weights[i]
-    weights[-1] = max(cash, 0.0)
-
-
-@njit(cache=True)
-def must_trade(drifted, target, days_held, rules):
+def limit_turnover(drifted, lower, upper, rules, held):
     """
-    The gate: drift of a weight, drift of the exposure, or holding time.
+    Go only so far towards a portfolio as the turnover limit allows. Weights beyond their limits come back first.
+
+    :param drifted: weights now (n_assets + 1,)
+    :param lower: limits now (n_assets,)
+    :param upper: limits now (n_assets,)
+    :param rules: see :class:`Rules`
+    :param held: the allowed portfolio wanted; receives the one that is reached (n_assets + 1,)
+    """
+    n = held.shape[0]
+    nearest = np.empty(n)
+    constrain(drifted, lower, upper, rules, nearest)
+    forced, further = 0.0, 0.0
+    for i in range(n - 1):
+        forced += abs(nearest[i] - drifted[i])
+        further += abs(held[i] - nearest[i])
+    if forced + further <= rules.max_turnover:
+        return
+    step = max(rules.max_turnover - forced, 0.0) / further if further > 0.0 else 0.0
+    step = min(step, 1.0)
+    for i in range(n):
+        held[i] = nearest[i] + step * (held[i] - nearest[i])
+
+
+@njit(cache=True)
+def gate(drifted, target, days_held, rules):
+    """
+    Whether to trade, and why: drift of a weight, drift of the exposure, or holding time.
 
     :param drifted: weights now (n_assets + 1,)
     :param target: allowed target (n_assets + 1,)
     :param days_held: days since the last trade
     :param rules: thresholds
+    :return: index into ``TRADE_REASONS``; at least ``WEIGHT_DRIFT`` means trade
     """
-    if days_held >= rules.max_holding_days:
-        return True
+    if days_held < rules.min_holding_days:
+        return TOO_RECENT
     drift = 0.0
     for i in range(target.shape[0] - 1):
         drift = max(drift, abs(target[i] - drifted[i]))
-    return drift > rules.rebalance_threshold or abs(target[-1] - drifted[-1]) > rules.exposure_threshold
+    if drift > rules.rebalance_threshold:
+        return WEIGHT_DRIFT
+    if abs(target[-1] - drifted[-1]) > rules.exposure_threshold:
+        return EXPOSURE_DRIFT
+    return HOLDING_TIME if days_held >= rules.max_holding_days else WITHIN_THRESHOLDS
 
 
 @njit(cache=True)
@@ -215,8 +422,8 @@ def settle(drifted, target, wealth, rules):
     """
     Solve the self-financing trade: wealth before = wealth after + cost, where the cost depends on wealth after.
 
-    ``mu = 1 - sum_i c_i |target_i mu - drifted_i| - sum_i k_i |target_i mu - drifted_i|^1.5 - fee / wealth`` is a contraction
-    with factor about ``max(c)``, so that a dozen rounds reach machine precision.
+    ``mu = 1 - sum_i c_i |target_i mu - drifted_i| - sum_i k_i |target_i mu - drifted_i|^1.5 - fee / wealth`` is solved by
+    Newton's method inside a bracket; with linear costs two or three rounds are exact. No solution above 0: ruin.
 
     Source: Boyd et al. (2017), Multi-Period Trading via Convex Optimization, eq. 2.3 (self-financing condition).
 
@@ -226,21 +433,36 @@ def settle(drifted, target, wealth, rules):
     :param rules: costs
     :return: wealth after / wealth before, turnover [sum of absolute trades / wealth before]
     """
-    distance = 0.0
-    for i in range(target.shape[0] - 1):
+    n, distance = target.shape[0] - 1, 0.0
+    for i in range(n):
         distance += abs(target[i] - drifted[i])
     if distance <= 1e-12:  # nothing to trade, no fee
         return 1.0, 0.0
-    mu, turnover = 1.0, 0.0
-    for _ in range(300):
-        cost, turnover = rules.fixed_fee / wealth, 0.0
-        for i in range(target.shape[0] - 1):
-            trade = abs(target[i] * mu - drifted[i])
-            turnover += trade
-            cost += trade * (rules.cost_rates[i] + rules.impact[i] * np.sqrt(trade))
-        previous, mu = mu, max(1.0 - cost, 0.0)  # nobody pays more than there is
-        if abs(mu - previous) <= 1e-16:
+    fee = rules.fixed_fee / wealth
+    left, right, mu, turnover = 0.0, 1.0, 1.0, 0.0
+    for _ in range(200):
+        gap, slope, turnover = mu - 1.0 + fee, 1.0, 0.0
+        for i in range(n):
+            trade = target[i] * mu - drifted[i]
+            size = abs(trade)
+            rate, marginal = rules.cost_rates[i], rules.cost_rates[i]
+            if rules.impact[i] > 0.0:
+                root = rules.impact[i] * np.sqrt(size)
+                rate, marginal = rate + root, marginal + 1.5 * root
+            turnover += size
+            gap += size * rate
+            slope += target[i] * marginal if trade > 0.0 else -target[i] * marginal
+        if abs(gap) <= 1e-16:
             break
+        if gap > 0.0:
+            right = mu
+        else:
+            left = mu
+        newton = mu - gap / slope if slope > 0.0 else -1.0
+        proposal = newton if left <= newton <= right else 0.5 * (left + right)
+        if proposal == mu:
+            break
+        mu = proposal
     return mu, turnover
 
 
@@ -262,7 +484,7 @@ def add_reward_terms(record, regime_scale, drawdown_increase, days_held, rules):
     herfindahl, over = 0.0, 0.0
     for i in range(n):
         herfindahl += held[i] * held[i]
-        over += max(held[i] - rules.soft_max_weight, 0.0)
+        over += max(abs(held[i]) - rules.soft_max_weight, 0.0)
     hasty = max(1.0 - days_held / rules.patience, 0.0) if record[REBALANCED] > 0.0 and rules.patience > 0.0 else 0.0
     growth = np.log(max(1.0 + portfolio, RUIN)) - np.log(max(1.0 + benchmark, RUIN))
     record[TERMS] += weight[0] * growth
@@ -275,14 +497,16 @@ def add_reward_terms(record, regime_scale, drawdown_increase, days_held, rules):
 
 
 @njit(cache=True)
-def decide(request, state, record, rules):
+def decide(request, row, prices, rules, state, record):
     """
     Decision part of a day: smooth and constrain the target, pass the gate, trade, pay.
 
     :param request: weights asked for (n_assets + 1,), sum 1
+    :param row: of the close
+    :param prices: see :class:`Prices`
+    :param rules: see :class:`Rules`
     :param state: of this env, changed in place
     :param record: of this step, changed in place
-    :param rules: see :class:`Rules`
     """
     n = request.shape[0]
     weights, smoothed = state[STATE_HEAD : STATE_HEAD + n], state[STATE_HEAD + n : STATE_HEAD + 2 * n]
@@ -290,16 +514,22 @@ def decide(request, state, record, rules):
     begins, untraded = state[DAYS_HELD] == NEVER, state[DAYS_HELD] >= NEVER
     for i in range(n):
         smoothed[i] = request[i] if begins else smoothed[i] + rules.smoothing * (request[i] - smoothed[i])
-    constrain(smoothed, rules, target)
+    lower, upper = np.empty(n - 1), np.empty(n - 1)
+    limits_now(weights, row, prices, rules, lower, upper)
+    constrain(smoothed, lower, upper, rules, target)
     held[:] = weights
-    if not must_trade(weights, target, state[DAYS_HELD], rules):
+    record[REASON] = gate(weights, target, state[DAYS_HELD], rules)
+    if record[REASON] < WEIGHT_DRIFT:
         return
     if rules.to_band and not untraded:
-        to_band_edge(weights, target, rules, held)
+        to_band_edge(weights, target, lower, upper, rules, held)
     else:
         held[:] = target
+    if rules.max_turnover < np.inf:
+        limit_turnover(weights, lower, upper, rules, held)
     left, turnover = settle(weights, held, state[WEALTH], rules)
     if turnover == 0.0:
+        record[REASON] = NOTHING_TO_TRADE
         return
     record[TURNOVER], record[COST], record[REBALANCED] = turnover, 1.0 - left, 1.0
     state[WEALTH] *= max(left, 0.0)
@@ -307,25 +537,37 @@ def decide(request, state, record, rules):
 
 
 @njit(cache=True)
-def earn(row, prices, state):
+def earn(row, prices, rules, state):
     """
-    Earning part of a day: the weights earn ``returns[row]``, cash the risk-free return, and drift.
+    Earning part of a day: the weights earn ``returns[row]``, cash the risk-free return, short positions pay their borrow
+    rate, everything drifts, and what is delisted at this close becomes cash.
 
     :param row: of the returns
     :param prices: see :class:`Prices`
+    :param rules: see :class:`Rules`
     :param state: of this env, changed in place
     :return: simple return of the portfolio
     """
     n = prices.returns.shape[1]
     weights = state[STATE_HEAD : STATE_HEAD + n + 1]
-    growth = weights[n] * (1.0 + prices.risk_free[row])
+    cash = weights[n] * (1.0 + prices.risk_free[row])
+    growth = cash
     for i in range(n):
         growth += weights[i] * (1.0 + prices.returns[row, i])
+        if weights[i] < 0.0:
+            cash += weights[i] * rules.borrow_rate
+            growth += weights[i] * rules.borrow_rate
     state[WEALTH] *= growth
-    if growth > 0.0:
-        weights[n] *= (1.0 + prices.risk_free[row]) / growth
+    if growth <= 0.0:
+        return growth - 1.0
+    weights[n] = cash / growth
+    for i in range(n):
+        weights[i] *= (1.0 + prices.returns[row, i]) / growth
+    if not prices.all_tradable[row]:
         for i in range(n):
-            weights[i] *= (1.0 + prices.returns[row, i]) / growth
+            if prices.status[row, i] == UNLISTED:
+                weights[n] += weights[i]
+                weights[i] = 0.0
     return growth - 1.0
 
 
@@ -362,15 +604,15 @@ def step_day(request, decides, prices, rules, state, clock, record):
     n = request.shape[0]
     row, wealth, days_held = clock[ROW], state[WEALTH], state[DAYS_HELD]
     drawdown = 1.0 - wealth / state[PEAK]
-    record[TURNOVER], record[COST], record[REBALANCED] = 0.0, 0.0, 0.0
+    record[TURNOVER], record[COST], record[REBALANCED], record[REASON] = 0.0, 0.0, 0.0, NO_DECISION
     if decides:
-        decide(request, state, record, rules)
+        decide(request, row, prices, rules, state, record)
     else:
         record[RECORD_HEAD : RECORD_HEAD + n] = state[STATE_HEAD : STATE_HEAD + n]
     days_since_trade = 0.0 if record[REBALANCED] > 0.0 else days_held
     portfolio_block(state, days_since_trade, state[STATE_HEAD + 2 * n :])
     record[EXPOSURE] = 1.0 - record[RECORD_HEAD + n - 1]
-    earn(row + 1, prices, state)
+    earn(row + 1, prices, rules, state)
     state[DAYS_HELD] = days_since_trade + 1.0
     state[PEAK] = max(state[PEAK], state[WEALTH])
     record[PORTFOLIO_RETURN] = state[WEALTH] / wealth - 1.0
@@ -430,17 +672,18 @@ def step_batch(requests, interval, prices, rules, table, state, clock, records, 
     for b in range(requests.shape[0]):
         record, own, time = records[b], state[b], clock[b]
         record[TERMS:RECORD_HEAD] = 0.0
-        turnover, cost, rebalanced, growth, benchmark = 0.0, 0.0, 0.0, 1.0, 1.0
+        turnover, cost, rebalanced, growth, benchmark, reason = 0.0, 0.0, 0.0, 1.0, 1.0, 0.0
         for day in range(interval):
             step_day(requests[b], day == 0, prices, rules, own, time, record)
             turnover += record[TURNOVER]
             cost += record[COST]
             rebalanced = max(rebalanced, record[REBALANCED])
+            reason = max(reason, record[REASON])
             growth *= 1.0 + record[PORTFOLIO_RETURN]
             benchmark *= 1.0 + record[BENCHMARK_RETURN]
             if own[WEALTH] <= RUIN or time[ROW] >= time[STOP] - 1:
                 break
-        record[TURNOVER], record[COST], record[REBALANCED] = turnover, cost, rebalanced
+        record[TURNOVER], record[COST], record[REBALANCED], record[REASON] = turnover, cost, rebalanced, reason
         record[PORTFOLIO_RETURN], record[BENCHMARK_RETURN] = growth - 1.0, benchmark - 1.0
         rewards[b] = record[TERMS:RECORD_HEAD].sum()
         dones[b, 0] = own[WEALTH] <= RUIN

@@ -5,20 +5,22 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 
-from quantflux_sb3.core import PortfolioConfig, PortfolioCore
+from quantflux_sb3.config import PortfolioConfig
+from quantflux_sb3.core import PortfolioCore
 from quantflux_sb3.dynamics import (
     BENCHMARK_RETURN,
     COST,
     DRAWDOWN,
     EXPOSURE,
     PORTFOLIO_RETURN,
+    REASON,
     REBALANCED,
     RECORD_HEAD,
     REWARD_TERMS,
     ROW,
     TERMS,
+    TRADE_REASONS,
     TURNOVER,
     WEALTH,
 )  # fmt: skip
@@ -64,15 +66,16 @@ class QuantFluxEnv(gym.Env):
     Terminated: ruin (wealth below a millionth). Truncated: end of the episode or of the split.
 
     ## Information
-    ``date wealth weights target_weights turnover cost rebalanced exposure regime regime_probs portfolio_return
-    benchmark_return drawdown reward_terms``; ``weights`` are those held into ``date``, the last day earned (after the trade,
-    if a step is one day); ``regime`` is the one known when the action was taken; returns and costs are those of the step.
+    ``date wealth weights target_weights turnover cost rebalanced trade_reason exposure regime regime_probs
+    portfolio_return benchmark_return drawdown reward_terms``; ``weights`` are those held into ``date``, the last day earned
+    (after the trade, if a step is one day); ``trade_reason`` says why there was a trade or none; ``regime`` is the one known
+    when the action was taken; returns and costs are those of the step.
 
     ## Arguments
     :param market: a MarketData, a DataFrame of prices, a path of a file of prices, or a list of those (or of pairs with
         sampling weights); six bundled US stocks if not given
     :param render_mode: "human" or "rgb_array"
-    :param settings: fields of :class:`quantflux_sb3.core.PortfolioConfig`:
+    :param settings: fields of :class:`quantflux_sb3.config.PortfolioConfig`:
         ``split`` ("train", "validation", "test", "all");
         ``episode_length`` (252) [days], None runs the whole split;
         ``decision_interval`` (1) [days per step];
@@ -80,7 +83,10 @@ class QuantFluxEnv(gym.Env):
         ``costs`` (None: 5 bp + 5 bp) a CostModel, or the fraction of traded value;
         ``min_weight`` (0), ``max_weight`` (0.25) hard limits, one number or one per asset;
         ``rebalance_threshold`` (0.025), ``exposure_threshold`` (0.05) drifts that are let be [weight];
-        ``max_holding_days`` (63) [days], None for no such limit;
+        ``max_holding_days`` (63) [days], None for no such limit; ``min_holding_days`` (0) without a further trade;
+        ``max_turnover`` (None) of one trade [sum of absolute trades over wealth]; the limits on weights come first;
+        ``group_caps`` (none) GroupCaps: limits on several assets together;
+        ``long_short`` (None) a LongShort: actions in [-1, 1] are weights, limited in gross exposure, shorts pay for borrowing;
         ``trade_to`` ("target" or "band");
         ``target_smoothing`` (1) span of the average over successive targets [decisions];
         ``risk_free`` (None: the market's) [per day];
@@ -99,7 +105,7 @@ class QuantFluxEnv(gym.Env):
             raise ValueError(f"`render_mode` must be one of {self.metadata['render_modes']} or None; got {render_mode!r}.")
         self.core = PortfolioCore(1, market, PortfolioConfig(**settings))
         self.render_mode = render_mode
-        self.action_space = spaces.Box(0.0, 1.0, (self.core.n_assets + 1,), dtype=np.float32)
+        self.action_space = self.core.action_space()
         self.observation_space = PortfolioBox(self.core.layout)
         self._canvas: Any = None
 
@@ -176,6 +182,7 @@ def episode_info(core: PortfolioCore, env: int) -> dict[str, Any]:
         "turnover": float(record[TURNOVER]),
         "cost": float(record[COST]),
         "rebalanced": bool(record[REBALANCED]),
+        "trade_reason": TRADE_REASONS[int(record[REASON])],
         "exposure": float(record[EXPOSURE]),
         "regime": REGIMES[int(probs.argmax())],
         "regime_probs": probs.copy(),

@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from stable_baselines3 import PPO
 
-from quantflux_sb3.core import PortfolioConfig
+from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.costs import CostModel
 from quantflux_sb3.diffusion import RegimeDDPMPipeline, summary, synthetic_markets, train_generator
 from quantflux_sb3.evaluation.backtest import backtest_model
@@ -87,7 +87,7 @@ class Prepared:
             market.rows(split)
         costs = settings.env.costs if settings.env.costs is not None else CostModel(proportional=region.cost)
         config = replace(settings.env, costs=costs)
-        config.rules(market.n_assets)
+        config.rules(market.assets)
         load_by_name(settings.agent.policy)
         return cls(settings, region, market, config)
 

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from quantflux_sb3.dynamics import Prices
+from quantflux_sb3.dynamics import make_prices
 from quantflux_sb3.layout import Block
 from quantflux_sb3.market import MarketData, as_market
 from quantflux_sb3.regimes import RuleRegimes, detect_regimes
@@ -49,11 +49,12 @@ class MarketPool:
         self.markets, self.weights = markets, weights
         self.offsets = np.cumsum([0, *(market.n_days for market in markets)])
         probs = [detect_regimes(market, RuleRegimes()).probs for market in markets]
-        self.prices = Prices(
+        self.prices = make_prices(
             _stack([market.returns for market in markets]),
             _stack([market.benchmark_returns for market in markets]),
             _stack([market.risk_free for market in markets]),
             _stack(probs),
+            _stack([market.status for market in markets]),
         )
         self.dates = _stack([market.dates for market in markets])
         self._tables: dict[Any, np.ndarray] = {}

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from quantflux_sb3.core import PortfolioConfig
+from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.diffusion.config import GeneratorConfig
 from quantflux_sb3.market.data import MIN_SPLIT_DAYS, WARMUP_DAYS
 from quantflux_sb3.sizing import TimingRule

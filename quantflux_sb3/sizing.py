@@ -49,11 +49,11 @@ class Sizing(NamedTuple):
         :param rows: last row of the pool known to each decision (n,)
         """
         assets = weights[:, :-1]
-        asked = assets.sum(axis=1)
+        asked = np.abs(assets).sum(axis=1)
         exposure = self.rule.exposure(pool, rows, assets)
         wanted = np.where(asked > 0.0, exposure * asked if self.keep_cash else exposure, 0.0)
         weights[:, :-1] *= (wanted / np.maximum(asked, 1e-12))[:, None]
-        weights[:, -1] = 1.0 - wanted
+        weights[:, -1] = 1.0 - assets.sum(axis=1)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class KellyRule:
 
     def exposure(self, pool: MarketPool, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """See :class:`SizingRule`."""
-        total = np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+        total = np.maximum(np.abs(weights).sum(axis=1, keepdims=True), 1e-12)
         fractions = kelly_fraction(
             pool.prices.returns, pool.prices.risk_free, rows, weights / total, np.asarray(self.horizons), self.shrinkage
         )

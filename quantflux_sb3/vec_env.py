@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from gymnasium.utils.seeding import np_random
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from quantflux_sb3.core import PortfolioConfig, PortfolioCore
+from quantflux_sb3.config import PortfolioConfig
+from quantflux_sb3.core import PortfolioCore
 from quantflux_sb3.env import episode_info
 from quantflux_sb3.layout import PortfolioBox
 
@@ -27,7 +27,7 @@ class QuantFluxVecEnv(VecEnv):
     :param market: see :class:`quantflux_sb3.env.QuantFluxEnv`
     :param full_info: every info in full
     :param render_mode: must be None
-    :param settings: fields of :class:`quantflux_sb3.core.PortfolioConfig`
+    :param settings: fields of :class:`quantflux_sb3.config.PortfolioConfig`
     """
 
     def __init__(
@@ -43,8 +43,7 @@ class QuantFluxVecEnv(VecEnv):
         self._generators = [np_random(None)[0] for _ in range(n_envs)]
         self._episode_rewards, self._episode_steps = np.zeros(n_envs), np.zeros(n_envs, dtype=np.int64)
         self._actions: np.ndarray | None = None
-        action_space = spaces.Box(0.0, 1.0, (self.core.n_assets + 1,), dtype=np.float32)
-        super().__init__(n_envs, PortfolioBox(self.core.layout), action_space)
+        super().__init__(n_envs, PortfolioBox(self.core.layout), self.core.action_space())
 
     @classmethod
     def like(cls, core: PortfolioCore, n_envs: int, market: Any, **changes: Any) -> "QuantFluxVecEnv":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
-from quantflux_sb3.core import PortfolioConfig
+from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.costs import CostModel
 from quantflux_sb3.env import QuantFluxEnv
 from quantflux_sb3.evaluation.backtest import WeightRule, backtest_model, backtest_rule, index_result

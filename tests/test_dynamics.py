@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from quantflux_sb3 import dynamics
-from quantflux_sb3.core import PortfolioConfig, PortfolioCore
+from quantflux_sb3.config import PortfolioConfig
+from quantflux_sb3.core import PortfolioCore
 from quantflux_sb3.costs import CostModel
 from quantflux_sb3.dynamics import (
     BENCHMARK_RETURN,
@@ -27,7 +28,7 @@ from quantflux_sb3.dynamics import (
     TERMS,
     TURNOVER,
     WEALTH,
-    Prices,
+    make_prices,
     project_capped_simplex,
     run_targets,
 )
@@ -238,7 +239,7 @@ def test_oracle_cases_cover_open_and_shut_gate_in_both_modes(make_market):
 def hand_market():
     returns = np.array([[0.0, 0.0], [0.10, -0.05], [0.00, 0.04], [-0.10, 0.20]])
     regimes = np.tile([1.0, 0.0, 0.0, 0.0], (4, 1))
-    return Prices(returns, np.array([0.0, 0.02, 0.01, -0.03]), np.array([0.0, 0.001, 0.001, 0.001]), regimes)
+    return make_prices(returns, np.array([0.0, 0.02, 0.01, -0.03]), np.array([0.0, 0.001, 0.001, 0.001]), regimes)
 
 
 def test_case_worked_by_hand():
@@ -257,7 +258,7 @@ def test_case_worked_by_hand():
     state, clock = dynamics.new_state(1, 2)[0], np.array([0, 4])
     records = np.zeros((3, RECORD_HEAD + 6))
     requests = np.tile([0.5, 0.3, 0.2], (3, 1))
-    assert run_targets(requests, np.ones(3, dtype=bool), hand_market(), config.rules(2), state, clock, records) == 3
+    assert run_targets(requests, np.ones(3, dtype=bool), hand_market(), config.rules(range(2)), state, clock, records) == 3
     close = dict(rtol=0, atol=1e-14)
     np.testing.assert_allclose(records[:, REBALANCED], [1, 1, 0], **close)
     np.testing.assert_allclose(records[:, TURNOVER], [0.7936507936507936, 0.056101383601824976, 0.0], **close)
@@ -308,7 +309,7 @@ def test_wealth_before_is_wealth_after_plus_cost_and_weights_keep_their_limits(m
 
 def test_self_financing_equation_is_solved_at_the_highest_costs():
     """0.24 + 0.24 + impact 0.24 is the edge of what CostModel accepts."""
-    rules = PortfolioConfig(costs=CostModel(0.24, 0.24, 0.24), max_weight=1.0).rules(2)
+    rules = PortfolioConfig(costs=CostModel(0.24, 0.24, 0.24), max_weight=1.0).rules(range(2))
     drifted, held = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
     left, turnover = dynamics.settle(drifted, held, 1.0, rules)
     trades = np.abs(held[:2] * left - drifted[:2])
@@ -379,7 +380,9 @@ def test_dearer_costs_leave_less_wealth(seed, field, low, more):
     drifted, target = rng.dirichlet(np.ones(5), 2)
 
     def left(value):
-        rules = PortfolioConfig(costs=replace(CostModel(0.001, 0.001, 0.01, 0.001), **{field: value}), max_weight=1.0).rules(4)
+        rules = PortfolioConfig(costs=replace(CostModel(0.001, 0.001, 0.01, 0.001), **{field: value}), max_weight=1.0).rules(
+            range(4)
+        )
         return dynamics.settle(drifted, target, 1.0, rules)[0]
 
     assert left(low + more) < left(low) < 1.0
@@ -392,10 +395,10 @@ def test_permuting_the_assets_permutes_the_results(order, seed, trade_to):
     n, days, order = 5, 30, list(order)
     config = random_config(rng, n, trade_to=trade_to, execution_lag=0)
     returns = rng.normal(0.0, 0.02, (days + 1, n))
-    prices = Prices(returns, returns.mean(axis=1), np.full(days + 1, 1e-4), rng.dirichlet(np.ones(4), days + 1))
+    prices = make_prices(returns, returns.mean(axis=1), np.full(days + 1, 1e-4), rng.dirichlet(np.ones(4), days + 1))
     requests = random_actions(rng, days, n + 1) + 1e-9
     requests /= requests.sum(axis=1, keepdims=True)
-    rules = config.rules(n)
+    rules = config.rules(range(n))
     per_asset = {name: getattr(rules, name)[order] for name in ("min_weight", "max_weight", "cost_rates", "impact")}
     with_cash = [*order, n]
     plain = run(requests, prices, rules)
@@ -419,17 +422,17 @@ def run(requests, prices, rules, decides=None) -> np.ndarray:
     return records[:done]
 
 
-def flat_prices(returns) -> Prices:
+def flat_prices(returns):
     returns = np.vstack([np.zeros_like(returns[:1]), returns]).astype(np.float64)
     days = len(returns)
-    return Prices(returns, np.zeros(days), np.zeros(days), np.tile([1.0, 0.0, 0.0, 0.0], (days, 1)))
+    return make_prices(returns, np.zeros(days), np.zeros(days), np.tile([1.0, 0.0, 0.0, 0.0], (days, 1)))
 
 
 def gate_rules(**kwargs):
     chosen = dict(
         execution_lag=0, costs=FREE, max_weight=1.0, rebalance_threshold=0.03, exposure_threshold=0.08, max_holding_days=None
     )
-    return PortfolioConfig(**{**chosen, **kwargs}).rules(2)
+    return PortfolioConfig(**{**chosen, **kwargs}).rules(range(2))
 
 
 def test_gate_opens_on_drift_of_a_weight_and_not_before():
@@ -573,9 +576,9 @@ def test_weights_stay_on_simplex_and_wealth_finite_under_extreme_returns(seed):
     returns = np.where(
         rng.uniform(size=(days + 1, n)) < 0.05, rng.uniform(-0.95, 5.0, (days + 1, n)), rng.normal(0, 0.03, (days + 1, n))
     )
-    prices = Prices(returns, returns.mean(axis=1), rng.normal(0, 1e-4, days + 1), rng.dirichlet(np.ones(4), days + 1))
+    prices = make_prices(returns, returns.mean(axis=1), rng.normal(0, 1e-4, days + 1), rng.dirichlet(np.ones(4), days + 1))
     requests = rng.dirichlet(np.full(n + 1, 0.3), days)
-    records = run(requests, prices, random_config(rng, n, execution_lag=0).rules(n))
+    records = run(requests, prices, random_config(rng, n, execution_lag=0).rules(range(n)))
     assert np.isfinite(records).all()
     for weights in (records[:, RECORD_HEAD : RECORD_HEAD + n + 1], records[:, RECORD_HEAD + n + 1 :]):
         assert weights.min() >= 0.0

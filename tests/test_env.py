@@ -20,8 +20,8 @@ from quantflux_sb3.rewards import RewardConfig
 from quantflux_sb3.wrappers import FeatureObservation, KellySizing, MarketTiming, RegimeObservation
 
 INFO_KEYS = set(
-    "date wealth weights target_weights turnover cost rebalanced exposure regime regime_probs portfolio_return "
-    "benchmark_return drawdown reward_terms".split()
+    "date wealth weights target_weights turnover cost rebalanced trade_reason exposure regime regime_probs "
+    "portfolio_return benchmark_return drawdown reward_terms".split()
 )
 #: SB3 would like actions in [-1, 1]; weights are not.
 ALLOWED_WARNINGS = ("We recommend you to use a symmetric and normalized Box action space",)

@@ -106,9 +106,10 @@ def test_custom_envs_hook_hands_over_to_the_users_own(wheel_site, tmp_path):
 
 def test_imports_point_downwards():
     order = [
-        {"market"}, {"regimes", "layout"}, {"dynamics", "costs", "features"}, {"rewards", "pool"}, {"sizing"}, {"core"},
-        {"env"}, {"rendering", "wrappers"}, {"vec_env", "vec_wrappers"}, {"distributions", "networks", "policies"},
-        {"evaluation"}, {"experiment", "settings", "run_folder"}, {"commands"}, {"cli"},
+        {"market"}, {"regimes", "layout"}, {"dynamics", "costs", "features"}, {"rewards", "pool"}, {"sizing", "config"},
+        {"core"}, {"env"}, {"rendering", "wrappers"}, {"vec_env", "vec_wrappers"},
+        {"distributions", "networks", "policies"}, {"evaluation"}, {"experiment", "settings", "run_folder"},
+        {"commands"}, {"cli"},
     ]  # fmt: skip
     level = {name: depth for depth, names in enumerate(order) for name in names}
     wrong = []

@@ -19,7 +19,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch.distributions import ComposeTransform, Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import Transform
 
-from quantflux_sb3.core import PortfolioConfig
+from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.distributions import DirichletDistribution, LogisticNormal, SoftmaxDistribution, clamp_to_simplex
 from quantflux_sb3.evaluation.backtest import WeightRule, backtest_model, backtest_rule
 from quantflux_sb3.evaluation.baselines import equal_weights

@@ -14,7 +14,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from quantflux_sb3 import dynamics
-from quantflux_sb3.core import PortfolioConfig, PortfolioCore, to_weights
+from quantflux_sb3.config import PortfolioConfig
+from quantflux_sb3.core import PortfolioCore, to_weights
 from quantflux_sb3.dynamics import COST, PORTFOLIO_RETURN, REBALANCED, RECORD_HEAD, ROW, STOP, TURNOVER
 from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.market.data import MarketData

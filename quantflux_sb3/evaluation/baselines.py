@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from quantflux_sb3.core import PortfolioConfig
+from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.evaluation.backtest import WeightRule, backtest_rule, index_result
 from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.market.data import MarketData

@@ -6,7 +6,7 @@ return from close ``t-1`` to close ``t``. Nothing here repairs data: prices that
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from quantflux_sb3.market.validation import check_price_frame, check_price_series
+from quantflux_sb3.market.validation import check_price_frame, check_price_series, returns_and_status
 
 #: Longest look-back of a feature or rule [days].
 LONGEST_WINDOW = 126
@@ -101,6 +101,8 @@ class MarketData:
     :param caveats: what a reader of a result must know about the data, one sentence each
     :param synthetic: True for generated markets
     :param periods_per_year: rows per year
+    :param status: 1 where an asset trades at a close, 0 where it is suspended (its weight is frozen), -1 where it is not
+        listed yet or any more (its weight becomes cash) (n_days, n_assets); 1 everywhere if not given
     """
 
     dates: np.ndarray
@@ -116,6 +118,7 @@ class MarketData:
     caveats: tuple[str, ...] = ()
     synthetic: bool = False
     periods_per_year: int = 252
+    status: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -130,6 +133,8 @@ class MarketData:
         put("risk_free", _read_only(np.full(n_days, risk_free) if risk_free.ndim == 0 else risk_free))
         for name, shape in (("asset_features", (n_days, n_assets)), ("market_features", (n_days,))):
             put(name, {key: _signal(key, value, shape) for key, value in dict(getattr(self, name)).items()})
+        status = np.ones((n_days, n_assets)) if self.status is None else np.asarray(self.status)
+        put("status", _read_only(status.astype(np.int8)))
         self._check(n_days, n_assets)
         put("splits", self.splits or DateSplits.by_fraction(self.dates))
 
@@ -147,33 +152,46 @@ class MarketData:
             if not np.isfinite(values).all() or values.min(initial=0.0) < -1.0:
                 row = int(np.argwhere(~np.isfinite(values) | (values < -1.0))[0][0])
                 raise ValueError(f"`{name}` must be finite and >= -1 (simple returns); first bad row is {self.dates[row]}.")
+        if self.status.shape != self.returns.shape or not np.isin(self.status, (-1, 0, 1)).all():
+            raise ValueError(f"`status` must be -1, 0 or 1 for every date and asset; got shape {self.status.shape}.")
+        if (np.abs(self.returns[self.status == 0]) > 0).any():
+            raise ValueError("A suspended asset (`status` 0) must have return 0; the move comes on the day it trades again.")
         if n_days and not (np.diff(self.dates).astype(int) > 0).all():
             raise ValueError("`dates` must be unique and ascending.")
 
     @classmethod
-    def from_prices(cls, prices: pd.DataFrame, benchmark: pd.Series | str | None = None, **kwargs: Any) -> "MarketData":
+    def from_prices(
+        cls, prices: pd.DataFrame, benchmark: pd.Series | str | None = None, missing: str = "refuse", **kwargs: Any
+    ) -> "MarketData":
         """
         Build a market from adjusted close prices. The first date has no return and is dropped.
 
         :param prices: adjusted closes, dates x tickers; positive, complete, ascending unique dates
         :param benchmark: prices of the benchmark on the same dates, or the name of a column of ``prices``, which then is
-            no asset; ``None``: equal weight of the assets, rebalanced daily
+            no asset; ``None``: equal weight of the listed assets, rebalanced daily
+        :param missing: "refuse" missing prices, or "mask" them: before the first price and after the last the asset is not
+            listed, in between it is suspended
         :param kwargs: further fields of :class:`MarketData`
         :raises ValueError: if the prices are not clean; the text says where
         """
-        prices = check_price_frame(prices)
+        if missing not in ("refuse", "mask"):
+            raise ValueError(f"`missing` must be 'refuse' or 'mask'; got {missing!r}.")
+        prices = check_price_frame(prices, allow_missing=missing == "mask")
         if isinstance(benchmark, str):
             if benchmark not in prices.columns:
                 raise ValueError(f"Benchmark '{benchmark}' is no column of the prices; columns: {list(prices.columns)}.")
             benchmark, prices = prices[benchmark], prices.drop(columns=benchmark)
-        returns = prices.to_numpy()[1:] / prices.to_numpy()[:-1] - 1.0
+        returns, status = returns_and_status(prices)
         if benchmark is None:
-            benchmark_returns, name = returns.mean(axis=1), EQUAL_WEIGHT
+            listed = status >= 0
+            benchmark_returns = (returns * listed).sum(axis=1) / np.maximum(listed.sum(axis=1), 1)
+            name = EQUAL_WEIGHT
         else:
             levels = check_price_series(benchmark, prices.index)
             benchmark_returns, name = levels[1:] / levels[:-1] - 1.0, str(benchmark.name)
         dates = prices.index.to_numpy().astype("datetime64[D]")[1:]
-        return cls(dates, tuple(prices.columns), returns, benchmark_returns, kwargs.pop("benchmark_name", name), **kwargs)
+        fields = {"benchmark": kwargs.pop("benchmark_name", name), "status": status, **kwargs}
+        return cls(dates, tuple(prices.columns), returns, benchmark_returns, **fields)
 
     @property
     def n_days(self) -> int:
@@ -189,7 +207,9 @@ class MarketData:
         digest = sha256()
         for text in (self.assets, self.benchmark, tuple(self.asset_features), tuple(self.market_features)):
             digest.update(repr(text).encode())
-        arrays: Sequence[np.ndarray] = (self.dates.astype(np.int64), self.returns, self.benchmark_returns, self.risk_free)
+        arrays: Sequence[np.ndarray] = (
+            self.dates.astype(np.int64), self.returns, self.benchmark_returns, self.risk_free, self.status,
+        )  # fmt: skip
         for array in (*arrays, *self.asset_features.values(), *self.market_features.values()):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
@@ -227,12 +247,13 @@ class MarketData:
         :return: the same market on fewer days
         """
         rows = slice(start, stop)
-        return MarketData(
-            self.dates[rows], self.assets, self.returns[rows], self.benchmark_returns[rows], self.benchmark,
-            self.risk_free[rows], {k: v[rows] for k, v in self.asset_features.items()},
-            {k: v[rows] for k, v in self.market_features.items()}, self.splits, self.source, self.caveats,
-            self.synthetic, self.periods_per_year,
-        )  # fmt: skip
+        daily = ("dates", "returns", "benchmark_returns", "risk_free", "status")
+        signals = ("asset_features", "market_features")
+        return replace(
+            self,
+            **{name: getattr(self, name)[rows] for name in daily},
+            **{name: {key: value[rows] for key, value in getattr(self, name).items()} for name in signals},
+        )
 
     def _span(self) -> str:
         return f"{self.dates[0]} to {self.dates[-1]}" if self.n_days else "none"

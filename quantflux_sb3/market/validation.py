@@ -5,9 +5,10 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 
-def check_price_frame(prices: pd.DataFrame) -> pd.DataFrame:
+def check_price_frame(prices: pd.DataFrame, allow_missing: bool = False) -> pd.DataFrame:
     """
     :param prices: adjusted closes, dates x tickers
+    :param allow_missing: whether prices may be missing (but not a whole asset's)
     :return: the same prices as float64 with a daily, time-zone-free index
     :raises TypeError: if it is no DataFrame
     :raises ValueError: if dates or prices are not clean
@@ -24,8 +25,26 @@ def check_price_frame(prices: pd.DataFrame) -> pd.DataFrame:
     for column in prices.columns:
         _check_numeric(prices[column])
     prices = prices.astype(np.float64)
-    _check_levels(prices.to_numpy(), prices.index, [str(column) for column in prices.columns])
+    if allow_missing and prices.isna().all().any():
+        raise ValueError(f"`prices` has no price at all of {list(prices.columns[prices.isna().all()])}. Drop them.")
+    known = prices.ffill().bfill() if allow_missing else prices  # for the checks only
+    _check_levels(known.to_numpy(), prices.index, [str(column) for column in prices.columns])
     return prices.rename(columns=str)
+
+
+def returns_and_status(prices: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Simple returns, and whether each asset trades. Over a gap the return is 0 and the whole move comes at its end.
+
+    :param prices: checked prices (n_days + 1, n_assets), NaN where there is none
+    :return: returns (n_days, n_assets); status (n_days, n_assets): 1 trades, 0 suspended, -1 not listed (yet, or any more)
+    """
+    known = prices.notna().to_numpy()
+    listed = np.maximum.accumulate(known, axis=0) & np.maximum.accumulate(known[::-1], axis=0)[::-1]
+    levels = prices.ffill().to_numpy()
+    with np.errstate(invalid="ignore"):
+        returns = np.where(listed[1:] & listed[:-1], levels[1:] / levels[:-1] - 1.0, 0.0)
+    return returns, np.where(listed, np.where(known, 1, 0), -1)[1:]
 
 
 def check_price_series(prices: pd.Series, index: pd.DatetimeIndex) -> np.ndarray:
