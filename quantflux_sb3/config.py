@@ -109,7 +109,7 @@ class PortfolioConfig:
         self._check_reachable(lower, upper, groups, group_max)
         costs, short = CostModel.of(self.costs), self.long_short
         linear, impact = costs.rates(n_assets)
-        return dynamics.Rules(
+        return dynamics.make_rules(
             min_weight=-upper if short else lower, max_weight=upper, cost_rates=linear, impact=impact,
             fixed_fee=float(costs.fixed), rebalance_threshold=float(self.rebalance_threshold),
             exposure_threshold=float(self.exposure_threshold), max_holding_days=float(self.max_holding_days or np.inf),

@@ -12,7 +12,7 @@ from numba import njit
 
 from quantflux_sb3 import dynamics
 from quantflux_sb3.config import PortfolioConfig
-from quantflux_sb3.dynamics import PORTFOLIO_COLUMNS, RECORD_HEAD, ROW, STATE_HEAD, STOP
+from quantflux_sb3.dynamics import KNOWN, PORTFOLIO_COLUMNS, RECORD_HEAD, ROW, STATE_HEAD
 from quantflux_sb3.layout import Block, ObservationLayout
 from quantflux_sb3.pool import BlockSource, MarketPool
 from quantflux_sb3.sizing import Sizing
@@ -34,11 +34,11 @@ class PortfolioCore:
         if self.config.risk_free is not None:
             self.pool = self.pool.with_risk_free(self.config.risk_free)  # which sizing rules read as well
         self.prices = self.pool.prices
+        self._long_short = self.config.long_short is not None
         self.state = dynamics.new_state(n_envs, self.n_assets)
-        self.clock = np.zeros((n_envs, 2), dtype=np.int64)
+        self.clock = np.zeros((n_envs, 3), dtype=np.int64)
         self.records = np.zeros((n_envs, RECORD_HEAD + 2 * (self.n_assets + 1)))
         self.requests = np.zeros((n_envs, self.n_assets + 1))
-        self.known_rows = np.zeros(n_envs, dtype=np.int64)  # last row known to the last decision of each env
         self.sources: tuple[BlockSource, ...] = ()
         self.sizing: tuple[Sizing, ...] = ()
         self._lay_out()
@@ -91,6 +91,11 @@ class PortfolioCore:
         return self.clock[:, ROW] - self.rules.lag
 
     @property
+    def known_rows(self) -> np.ndarray:
+        """Last row of the pool that each env's last decision knew (n_envs,)."""
+        return self.clock[:, KNOWN]
+
+    @property
     def weights(self) -> np.ndarray:
         """Drifted weights now, cash last (n_envs, n_assets + 1)."""
         return self.state[:, STATE_HEAD : STATE_HEAD + self.n_assets + 1]
@@ -119,7 +124,7 @@ class PortfolioCore:
         :param stop: one past the last row that earns
         """
         self.state[env] = dynamics.new_state(1, self.n_assets)[0]
-        self.clock[env, ROW], self.clock[env, STOP] = start - 1, stop
+        self.clock[env] = start - 1, stop, start - 1 - self.rules.lag
 
     def observe(self, env: int) -> np.ndarray:
         """
@@ -145,11 +150,10 @@ class PortfolioCore:
             raise ValueError(
                 f"Actions have shape {actions.shape}; expected {self.requests.shape}: one weight per asset, then cash."
             )
-        if not to_weights(actions, self.requests, self.config.long_short is not None):
+        if not to_weights(actions, self.requests, self._long_short):
             raise ValueError(f"Actions must be finite numbers; got {actions[~np.isfinite(actions).all(axis=1)][0]}.")
-        self.known_rows = self.observed_rows
         for sizing in reversed(self.sizing):
-            sizing.apply(self.requests, self.pool, self.known_rows)
+            sizing.apply(self.requests, self.pool, self.observed_rows)
         obs = np.empty((self.n_envs, self.layout.size), dtype=np.float32)
         rewards, dones = np.empty(self.n_envs), np.empty((self.n_envs, 2), dtype=np.bool_)
         running = dynamics.step_batch(

@@ -21,8 +21,9 @@ WEALTH, PEAK, DAYS_HELD, STATE_HEAD = 0, 1, 2, 3
 #: What follows the asset weights in the portfolio part of an observation.
 PORTFOLIO_COLUMNS = ("cash", "drawdown", "days_held", "exposure")
 PORTFOLIO_TAIL = len(PORTFOLIO_COLUMNS)
-#: Columns of the clock (n_envs, 2): row of the next decision, one past the last row that earns.
-ROW, STOP = 0, 1
+#: Columns of the clock (n_envs, 3): row of the next decision, one past the last row that earns, last row that was known to
+#: the decision before.
+ROW, STOP, KNOWN = 0, 1, 2
 #: Columns of the record of one step (n_envs, RECORD_HEAD + 2 * (n_assets + 1)); then come held and target weights.
 TURNOVER, COST, REBALANCED, EXPOSURE, PORTFOLIO_RETURN, BENCHMARK_RETURN, DRAWDOWN, REASON, TERMS = range(9)
 #: Why there was a trade, or none; ``record[REASON]`` is an index into it.
@@ -35,6 +36,8 @@ NO_DECISION, WITHIN_THRESHOLDS, TOO_RECENT, NOTHING_TO_TRADE, WEIGHT_DRIFT, EXPO
 TRADABLE, SUSPENDED, UNLISTED = 1, 0, -1
 REWARD_TERMS = ("excess_return", "volatility", "drawdown", "turnover", "concentration", "overtrading", "soft_limit")
 N_TERMS = len(REWARD_TERMS)
+#: Bull, bear, volatile, sideways.
+N_REGIMES = 4
 RECORD_HEAD = TERMS + N_TERMS
 #: Wealth, as a share of the start, at which a portfolio is ruined.
 RUIN = 1e-6
@@ -42,24 +45,46 @@ RUIN = 1e-6
 NEVER = 1e9
 
 
+#: Columns of the days behind the returns of the assets, counted from ``n_assets``; then come regime probabilities, the status
+#: of the assets, and whether every asset trades (1) as the very last column.
+BENCHMARK, RISK_FREE, DAY_HEAD = 0, 1, 2
+
+
 class Prices(NamedTuple):
     """
-    What the kernel reads of the markets, several of them one below the other.
+    What the kernel reads of the markets, several of them one below the other; built by :func:`make_prices`.
 
-    :param returns: simple returns (n_rows, n_assets)
-    :param benchmark: simple returns of the benchmark (n_rows,)
-    :param risk_free: simple return of cash (n_rows,)
-    :param regime_probs: known at each row (n_rows, n_regimes)
-    :param status: ``TRADABLE``, ``SUSPENDED`` or ``UNLISTED`` at each close (n_rows, n_assets)
-    :param all_tradable: rows on which every asset trades (n_rows,)
+    :param days: one row per day (n_rows, 2 * n_assets + DAY_HEAD + n_regimes + 1): a day is one piece of memory
+    :param n_assets: number of assets
     """
 
-    returns: np.ndarray
-    benchmark: np.ndarray
-    risk_free: np.ndarray
-    regime_probs: np.ndarray
-    status: np.ndarray
-    all_tradable: np.ndarray
+    days: np.ndarray
+    n_assets: int
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Simple returns (n_rows, n_assets)."""
+        return self.days[:, : self.n_assets]
+
+    @property
+    def benchmark(self) -> np.ndarray:
+        """Simple returns of the benchmark (n_rows,)."""
+        return self.days[:, self.n_assets + BENCHMARK]
+
+    @property
+    def risk_free(self) -> np.ndarray:
+        """Simple return of cash (n_rows,)."""
+        return self.days[:, self.n_assets + RISK_FREE]
+
+    @property
+    def regime_probs(self) -> np.ndarray:
+        """Known at each row (n_rows, n_regimes)."""
+        return self.days[:, self.n_assets + DAY_HEAD : -1 - self.n_assets]
+
+    @property
+    def status(self) -> np.ndarray:
+        """``TRADABLE``, ``SUSPENDED`` or ``UNLISTED`` at each close (n_rows, n_assets)."""
+        return self.days[:, -1 - self.n_assets : -1]
 
 
 def make_prices(
@@ -70,16 +95,79 @@ def make_prices(
     status: np.ndarray | None = None,
 ) -> Prices:
     """
-    :param status: 1 everywhere if not given; the other parameters are those of :class:`Prices`
+    :param status: ``TRADABLE`` everywhere if not given; the other parameters are the properties of :class:`Prices`
     """
-    status = np.ones(returns.shape, dtype=np.int8) if status is None else np.ascontiguousarray(status, dtype=np.int8)
-    return Prices(returns, benchmark, risk_free, regime_probs, status, (status == TRADABLE).all(axis=1))
+    status = np.full(returns.shape, TRADABLE) if status is None else status
+    tradable = (status == TRADABLE).all(axis=1)
+    days = np.column_stack([returns, benchmark, risk_free, regime_probs, status, tradable])
+    return Prices(np.ascontiguousarray(days, dtype=np.float64), returns.shape[1])
+
+
+#: Positions in ``Rules.numbers``; then come the weights of the reward's terms, the scale of the penalties by regime and the
+#: limits of the groups.
+(
+    FIXED_FEE, REBALANCE_THRESHOLD, EXPOSURE_THRESHOLD, MAX_HOLDING_DAYS, MIN_HOLDING_DAYS, MAX_TURNOVER, GROSS_LIMIT,
+    BORROW_RATE, TO_BAND, SMOOTHING, LAG, SOFT_MAX_WEIGHT, PATIENCE, REWARD_WEIGHTS,
+) = range(14)  # fmt: skip
+REGIME_SCALE = REWARD_WEIGHTS + N_TERMS
+GROUP_MAX = REGIME_SCALE + N_REGIMES
+#: Rows of ``Rules.assets``.
+MIN_WEIGHT, MAX_WEIGHT, COST_RATE, IMPACT, GROUP = range(5)
 
 
 class Rules(NamedTuple):
     """
-    What governs trading and reward; built and checked by :class:`quantflux_sb3.config.PortfolioConfig`.
+    What governs trading and reward; built by :func:`make_rules`. Two arrays in place of twenty fields, because compiled code
+    counts references to every array of a tuple at every call, which would cost more than the step.
 
+    :param numbers: see the positions above (GROUP_MAX + n_groups,)
+    :param assets: see the rows above (5, n_assets)
+    """
+
+    numbers: np.ndarray
+    assets: np.ndarray
+
+    @property
+    def lag(self) -> int:
+        """Rows between what the decision knows and its own close."""
+        return int(self.numbers[LAG])
+
+    @property
+    def min_weight(self) -> np.ndarray:
+        """Hard lower limits (n_assets,)."""
+        return self.assets[MIN_WEIGHT]
+
+    @property
+    def max_weight(self) -> np.ndarray:
+        """Hard upper limits (n_assets,)."""
+        return self.assets[MAX_WEIGHT]
+
+
+def make_rules(
+    *,
+    min_weight: np.ndarray,
+    max_weight: np.ndarray,
+    cost_rates: np.ndarray,
+    impact: np.ndarray,
+    fixed_fee: float,
+    rebalance_threshold: float,
+    exposure_threshold: float,
+    max_holding_days: float,
+    min_holding_days: float,
+    max_turnover: float,
+    groups: np.ndarray,
+    group_max: np.ndarray,
+    gross_limit: float,
+    borrow_rate: float,
+    to_band: bool,
+    smoothing: float,
+    lag: int,
+    reward_weights: np.ndarray,
+    regime_scale: np.ndarray,
+    soft_max_weight: float,
+    patience: float,
+) -> Rules:
+    """
     :param min_weight: hard lower limits (n_assets,)
     :param max_weight: hard upper limits (n_assets,)
     :param cost_rates: commission plus half spread (n_assets,) [fraction of traded value]
@@ -90,7 +178,7 @@ class Rules(NamedTuple):
     :param max_holding_days: days after which a trade takes place anyway
     :param min_holding_days: days within which there is no further trade
     :param max_turnover: of one trade [sum of absolute trades over wealth]; the limits on weights come first
-    :param groups: group of each asset, -1 for none (n_assets,)
+    :param groups: number of the group of each asset, -1 for none (n_assets,)
     :param group_max: upper limit on the weight of each group (n_groups,)
     :param gross_limit: of long-short portfolios [sum of absolute weights]; 0: long only
     :param borrow_rate: paid on short positions [per day]
@@ -102,28 +190,21 @@ class Rules(NamedTuple):
     :param soft_max_weight: weight above which the soft limit counts
     :param patience: days within which a further trade is over-trading
     """
+    numbers = [
+        fixed_fee, rebalance_threshold, exposure_threshold, max_holding_days, min_holding_days, max_turnover, gross_limit,
+        borrow_rate, to_band, smoothing, lag, soft_max_weight, patience,
+    ]  # fmt: skip
+    return Rules(
+        np.concatenate([np.array(numbers, dtype=np.float64), reward_weights, regime_scale, group_max]).astype(np.float64),
+        np.stack([min_weight, max_weight, cost_rates, impact, groups]).astype(np.float64),
+    )
 
-    min_weight: np.ndarray
-    max_weight: np.ndarray
-    cost_rates: np.ndarray
-    impact: np.ndarray
-    fixed_fee: float
-    rebalance_threshold: float
-    exposure_threshold: float
-    max_holding_days: float
-    min_holding_days: float
-    max_turnover: float
-    groups: np.ndarray
-    group_max: np.ndarray
-    gross_limit: float
-    borrow_rate: float
-    to_band: bool
-    smoothing: float
-    lag: int
-    reward_weights: np.ndarray
-    regime_scale: np.ndarray
-    soft_max_weight: float
-    patience: float
+
+@njit(cache=True)
+def copy_into(source, target):
+    """Copy one short vector; much faster in compiled code than a slice assignment, which checks for overlap."""
+    for i in range(target.shape[0]):
+        target[i] = source[i]
 
 
 @njit(cache=True)
@@ -204,7 +285,7 @@ def project_grouped(values, lower, upper, total, groups, group_max, out):
         for i in range(n):
             w = min(max(values[i] - tau, lower[i]), upper[i])
             if groups[i] >= 0:
-                sums[groups[i]] += w
+                sums[int(groups[i])] += w
             else:
                 excess += w
         for g in range(n_groups):
@@ -262,6 +343,25 @@ def project_gross(values, lower, upper, gross, out):
 
 
 @njit(cache=True)
+def most_in_groups(upper, groups, group_max):
+    """
+    :param upper: upper limits (n_assets,)
+    :param groups: number of the group of each asset, -1 for none (n_assets,)
+    :param group_max: limits (n_groups,)
+    :return: largest exposure that all limits together allow
+    """
+    sums, most = np.zeros(group_max.shape[0]), 0.0
+    for i in range(upper.shape[0]):
+        if groups[i] >= 0:
+            sums[int(groups[i])] += upper[i]
+        else:
+            most += upper[i]
+    for g in range(group_max.shape[0]):
+        most += min(sums[g], group_max[g])
+    return most
+
+
+@njit(cache=True)
 def project_allowed(values, lower, upper, total, rules, out):
     """
     Project the assets onto what is allowed and fill up with cash.
@@ -274,28 +374,25 @@ def project_allowed(values, lower, upper, total, rules, out):
     :param out: receives weights, cash last (n_assets + 1,)
     """
     n = values.shape[0]
-    if rules.gross_limit > 0.0:
-        project_gross(values, lower, upper, rules.gross_limit, out[:n])
+    if rules.numbers[GROSS_LIMIT] > 0.0:
+        project_gross(values, lower, upper, rules.numbers[GROSS_LIMIT], out[:n])
     else:
-        least, most, n_groups = 0.0, 0.0, rules.group_max.shape[0]
-        group_most = np.zeros(n_groups)
+        least, most = 0.0, 0.0
         for i in range(n):
             least += lower[i]
-            if n_groups > 0 and rules.groups[i] >= 0:
-                group_most[rules.groups[i]] += upper[i]
-            else:
-                most += upper[i]
-        for g in range(n_groups):
-            most += min(group_most[g], rules.group_max[g])
+            most += upper[i]
+        grouped = rules.numbers.shape[0] > GROUP_MAX
+        if grouped:
+            most = most_in_groups(upper, rules.assets[GROUP], rules.numbers[GROUP_MAX:])
         total = min(max(total, least), most, 1.0)
-        if n_groups > 0:
-            project_grouped(values, lower, upper, total, rules.groups, rules.group_max, out[:n])
+        if grouped:
+            project_grouped(values, lower, upper, total, rules.assets[GROUP], rules.numbers[GROUP_MAX:], out[:n])
         else:
             project_capped_simplex(values, lower, upper, total, out[:n])
     cash = 1.0
     for i in range(n):
         cash -= out[i]
-    out[n] = cash if rules.gross_limit > 0.0 else max(cash, 0.0)
+    out[n] = cash if rules.numbers[GROSS_LIMIT] > 0.0 else max(cash, 0.0)
 
 
 @njit(cache=True)
@@ -310,12 +407,14 @@ def limits_now(drifted, row, prices, rules, lower, upper):
     :param lower: receives lower limits (n_assets,)
     :param upper: receives upper limits (n_assets,)
     """
-    lower[:], upper[:] = rules.min_weight, rules.max_weight
-    if prices.all_tradable[row]:
+    copy_into(rules.assets[MIN_WEIGHT], lower)
+    copy_into(rules.assets[MAX_WEIGHT], upper)
+    if prices.days[row, -1] > 0.0:
         return
+    status = prices.days.shape[1] - 1 - lower.shape[0]
     for i in range(lower.shape[0]):
-        if prices.status[row, i] != TRADABLE:
-            frozen = drifted[i] if prices.status[row, i] == SUSPENDED else 0.0
+        if prices.days[row, status + i] != TRADABLE:
+            frozen = drifted[i] if prices.days[row, status + i] == SUSPENDED else 0.0
             lower[i], upper[i] = frozen, frozen
 
 
@@ -331,13 +430,13 @@ def constrain(request, lower, upper, rules, out):
     :param out: receives allowed weights with cash last (n_assets + 1,)
     """
     n = request.shape[0] - 1
-    exposure, gross, allowed = 0.0, 0.0, rules.group_max.shape[0] == 0
+    exposure, gross, allowed = 0.0, 0.0, rules.numbers.shape[0] == GROUP_MAX
     for i in range(n):
         exposure += request[i]
         gross += abs(request[i])
         allowed = allowed and lower[i] <= request[i] <= upper[i]
-    if allowed and (rules.gross_limit == 0.0 or gross <= rules.gross_limit):
-        out[:] = request
+    if allowed and (rules.numbers[GROSS_LIMIT] == 0.0 or gross <= rules.numbers[GROSS_LIMIT]):
+        copy_into(request, out)
     else:
         project_allowed(request[:n], lower, upper, exposure, rules, out)
 
@@ -360,11 +459,11 @@ def to_band_edge(drifted, target, lower, upper, rules, out):
     low, high = np.empty(n), np.empty(n)
     wanted, exposure = 0.0, 0.0
     for i in range(n):
-        low[i] = max(lower[i], target[i] - rules.rebalance_threshold)
-        high[i] = min(upper[i], target[i] + rules.rebalance_threshold)
+        low[i] = max(lower[i], target[i] - rules.numbers[REBALANCE_THRESHOLD])
+        high[i] = min(upper[i], target[i] + rules.numbers[REBALANCE_THRESHOLD])
         wanted += target[i]
         exposure += drifted[i]
-    total = min(max(exposure, wanted - rules.exposure_threshold), wanted + rules.exposure_threshold)
+    total = min(max(exposure, wanted - rules.numbers[EXPOSURE_THRESHOLD]), wanted + rules.numbers[EXPOSURE_THRESHOLD])
     project_allowed(drifted[:n], low, high, total, rules, out)
 
 
@@ -386,9 +485,9 @@ def limit_turnover(drifted, lower, upper, rules, held):
     for i in range(n - 1):
         forced += abs(nearest[i] - drifted[i])
         further += abs(held[i] - nearest[i])
-    if forced + further <= rules.max_turnover:
+    if forced + further <= rules.numbers[MAX_TURNOVER]:
         return
-    step = max(rules.max_turnover - forced, 0.0) / further if further > 0.0 else 0.0
+    step = max(rules.numbers[MAX_TURNOVER] - forced, 0.0) / further if further > 0.0 else 0.0
     step = min(step, 1.0)
     for i in range(n):
         held[i] = nearest[i] + step * (held[i] - nearest[i])
@@ -405,16 +504,16 @@ def gate(drifted, target, days_held, rules):
     :param rules: thresholds
     :return: index into ``TRADE_REASONS``; at least ``WEIGHT_DRIFT`` means trade
     """
-    if days_held < rules.min_holding_days:
+    if days_held < rules.numbers[MIN_HOLDING_DAYS]:
         return TOO_RECENT
     drift = 0.0
     for i in range(target.shape[0] - 1):
         drift = max(drift, abs(target[i] - drifted[i]))
-    if drift > rules.rebalance_threshold:
+    if drift > rules.numbers[REBALANCE_THRESHOLD]:
         return WEIGHT_DRIFT
-    if abs(target[-1] - drifted[-1]) > rules.exposure_threshold:
+    if abs(target[-1] - drifted[-1]) > rules.numbers[EXPOSURE_THRESHOLD]:
         return EXPOSURE_DRIFT
-    return HOLDING_TIME if days_held >= rules.max_holding_days else WITHIN_THRESHOLDS
+    return HOLDING_TIME if days_held >= rules.numbers[MAX_HOLDING_DAYS] else WITHIN_THRESHOLDS
 
 
 @njit(cache=True)
@@ -438,16 +537,16 @@ def settle(drifted, target, wealth, rules):
         distance += abs(target[i] - drifted[i])
     if distance <= 1e-12:  # nothing to trade, no fee
         return 1.0, 0.0
-    fee = rules.fixed_fee / wealth
+    fee = rules.numbers[FIXED_FEE] / wealth
     left, right, mu, turnover = 0.0, 1.0, 1.0, 0.0
     for _ in range(200):
         gap, slope, turnover = mu - 1.0 + fee, 1.0, 0.0
         for i in range(n):
             trade = target[i] * mu - drifted[i]
             size = abs(trade)
-            rate, marginal = rules.cost_rates[i], rules.cost_rates[i]
-            if rules.impact[i] > 0.0:
-                root = rules.impact[i] * np.sqrt(size)
+            rate, marginal = rules.assets[COST_RATE, i], rules.assets[COST_RATE, i]
+            if rules.assets[IMPACT, i] > 0.0:
+                root = rules.assets[IMPACT, i] * np.sqrt(size)
                 rate, marginal = rate + root, marginal + 1.5 * root
             turnover += size
             gap += size * rate
@@ -477,15 +576,19 @@ def add_reward_terms(record, regime_scale, drawdown_increase, days_held, rules):
     :param days_held: before this day's trade
     :param rules: weights of the terms
     """
-    weight = rules.reward_weights
+    weight = rules.numbers[REWARD_WEIGHTS:REGIME_SCALE]
     portfolio, benchmark = record[PORTFOLIO_RETURN], record[BENCHMARK_RETURN]
-    n = rules.max_weight.shape[0]
+    n = rules.assets.shape[1]
     held = record[RECORD_HEAD : RECORD_HEAD + n]
     herfindahl, over = 0.0, 0.0
     for i in range(n):
         herfindahl += held[i] * held[i]
-        over += max(abs(held[i]) - rules.soft_max_weight, 0.0)
-    hasty = max(1.0 - days_held / rules.patience, 0.0) if record[REBALANCED] > 0.0 and rules.patience > 0.0 else 0.0
+        over += max(abs(held[i]) - rules.numbers[SOFT_MAX_WEIGHT], 0.0)
+    hasty = (
+        max(1.0 - days_held / rules.numbers[PATIENCE], 0.0)
+        if record[REBALANCED] > 0.0 and rules.numbers[PATIENCE] > 0.0
+        else 0.0
+    )
     growth = np.log(max(1.0 + portfolio, RUIN)) - np.log(max(1.0 + benchmark, RUIN))
     record[TERMS] += weight[0] * growth
     record[TERMS + 1] -= regime_scale * weight[1] * 0.5 * (portfolio * portfolio - benchmark * benchmark)
@@ -513,19 +616,19 @@ def decide(request, row, prices, rules, state, record):
     held, target = record[RECORD_HEAD : RECORD_HEAD + n], record[RECORD_HEAD + n :]
     begins, untraded = state[DAYS_HELD] == NEVER, state[DAYS_HELD] >= NEVER
     for i in range(n):
-        smoothed[i] = request[i] if begins else smoothed[i] + rules.smoothing * (request[i] - smoothed[i])
+        smoothed[i] = request[i] if begins else smoothed[i] + rules.numbers[SMOOTHING] * (request[i] - smoothed[i])
     lower, upper = np.empty(n - 1), np.empty(n - 1)
     limits_now(weights, row, prices, rules, lower, upper)
     constrain(smoothed, lower, upper, rules, target)
-    held[:] = weights
+    copy_into(weights, held)
     record[REASON] = gate(weights, target, state[DAYS_HELD], rules)
     if record[REASON] < WEIGHT_DRIFT:
         return
-    if rules.to_band and not untraded:
+    if rules.numbers[TO_BAND] > 0.0 and not untraded:
         to_band_edge(weights, target, lower, upper, rules, held)
     else:
-        held[:] = target
-    if rules.max_turnover < np.inf:
+        copy_into(target, held)
+    if rules.numbers[MAX_TURNOVER] < np.inf:
         limit_turnover(weights, lower, upper, rules, held)
     left, turnover = settle(weights, held, state[WEALTH], rules)
     if turnover == 0.0:
@@ -533,7 +636,7 @@ def decide(request, row, prices, rules, state, record):
         return
     record[TURNOVER], record[COST], record[REBALANCED] = turnover, 1.0 - left, 1.0
     state[WEALTH] *= max(left, 0.0)
-    weights[:] = held
+    copy_into(held, weights)
 
 
 @njit(cache=True)
@@ -548,24 +651,25 @@ def earn(row, prices, rules, state):
     :param state: of this env, changed in place
     :return: simple return of the portfolio
     """
-    n = prices.returns.shape[1]
-    weights = state[STATE_HEAD : STATE_HEAD + n + 1]
-    cash = weights[n] * (1.0 + prices.risk_free[row])
+    n = rules.assets.shape[1]
+    days, weights = prices.days, state[STATE_HEAD : STATE_HEAD + n + 1]
+    cash = weights[n] * (1.0 + days[row, n + RISK_FREE])
     growth = cash
     for i in range(n):
-        growth += weights[i] * (1.0 + prices.returns[row, i])
+        growth += weights[i] * (1.0 + days[row, i])
         if weights[i] < 0.0:
-            cash += weights[i] * rules.borrow_rate
-            growth += weights[i] * rules.borrow_rate
+            cash += weights[i] * rules.numbers[BORROW_RATE]
+            growth += weights[i] * rules.numbers[BORROW_RATE]
     state[WEALTH] *= growth
     if growth <= 0.0:
         return growth - 1.0
     weights[n] = cash / growth
     for i in range(n):
-        weights[i] *= (1.0 + prices.returns[row, i]) / growth
-    if not prices.all_tradable[row]:
+        weights[i] *= (1.0 + days[row, i]) / growth
+    if days[row, -1] == 0.0:
+        status = days.shape[1] - 1 - n
         for i in range(n):
-            if prices.status[row, i] == UNLISTED:
+            if days[row, status + i] == UNLISTED:
                 weights[n] += weights[i]
                 weights[i] = 0.0
     return growth - 1.0
@@ -598,7 +702,7 @@ def step_day(request, decides, prices, rules, state, clock, record):
     :param prices: see :class:`Prices`
     :param rules: see :class:`Rules`
     :param state: (state_size,), changed in place
-    :param clock: (2,), changed in place
+    :param clock: (3,), changed in place
     :param record: (record_size,), overwritten but for the reward terms, which are added to
     """
     n = request.shape[0]
@@ -608,7 +712,7 @@ def step_day(request, decides, prices, rules, state, clock, record):
     if decides:
         decide(request, row, prices, rules, state, record)
     else:
-        record[RECORD_HEAD : RECORD_HEAD + n] = state[STATE_HEAD : STATE_HEAD + n]
+        copy_into(state[STATE_HEAD : STATE_HEAD + n], record[RECORD_HEAD : RECORD_HEAD + n])
     days_since_trade = 0.0 if record[REBALANCED] > 0.0 else days_held
     portfolio_block(state, days_since_trade, state[STATE_HEAD + 2 * n :])
     record[EXPOSURE] = 1.0 - record[RECORD_HEAD + n - 1]
@@ -616,11 +720,12 @@ def step_day(request, decides, prices, rules, state, clock, record):
     state[DAYS_HELD] = days_since_trade + 1.0
     state[PEAK] = max(state[PEAK], state[WEALTH])
     record[PORTFOLIO_RETURN] = state[WEALTH] / wealth - 1.0
-    record[BENCHMARK_RETURN] = prices.benchmark[row + 1]
+    record[BENCHMARK_RETURN] = prices.days[row + 1, n - 1 + BENCHMARK]
     record[DRAWDOWN] = 1.0 - state[WEALTH] / state[PEAK]
     scale = 0.0
-    for k in range(rules.regime_scale.shape[0]):
-        scale += prices.regime_probs[row - rules.lag, k] * rules.regime_scale[k]
+    known = row - int(rules.numbers[LAG])
+    for k in range(N_REGIMES):
+        scale += prices.days[known, n - 1 + DAY_HEAD + k] * rules.numbers[REGIME_SCALE + k]
     add_reward_terms(record, scale, max(record[DRAWDOWN] - drawdown, 0.0), days_held, rules)
     clock[ROW] = row + 1
 
@@ -636,14 +741,14 @@ def observe(table, lag, state, clock, obs):
     :param table: every market feature, one row per day (n_rows, n_columns) float32
     :param lag: rows between what is seen and the decision's close
     :param state: (state_size,)
-    :param clock: (2,)
+    :param clock: (3,)
     :param obs: receives the observation (n_columns + n_assets + 4,)
     """
     n_columns = table.shape[1]
-    obs[:n_columns] = table[clock[ROW] - lag]
+    copy_into(table[clock[ROW] - lag], obs[:n_columns])
     tail = obs.shape[0] - n_columns
     if lag > 0:
-        obs[n_columns:] = state[state.shape[0] - tail :]
+        copy_into(state[state.shape[0] - tail :], obs[n_columns:])
     else:
         portfolio_block(state, state[DAYS_HELD], obs[n_columns:])
 
@@ -659,19 +764,22 @@ def step_batch(requests, interval, prices, rules, table, state, clock, records, 
     :param rules: see :class:`Rules`
     :param table: see :func:`observe`
     :param state: (n_envs, state_size), changed in place
-    :param clock: (n_envs, 2), changed in place
+    :param clock: (n_envs, 3), changed in place
     :param records: receives the record of the step (n_envs, record_size)
     :param obs: receives the next observations (n_envs, obs_size)
     :param rewards: receives the rewards (n_envs,)
     :param dones: receives ruin and end of window (n_envs, 2)
     :return: False if nothing was done because an episode has ended or not begun
     """
+    lag = int(rules.numbers[LAG])
     for b in range(requests.shape[0]):
         if clock[b, ROW] >= clock[b, STOP] - 1 or state[b, WEALTH] <= RUIN:
             return False
     for b in range(requests.shape[0]):
         record, own, time = records[b], state[b], clock[b]
-        record[TERMS:RECORD_HEAD] = 0.0
+        time[KNOWN] = time[ROW] - lag
+        for term in range(TERMS, RECORD_HEAD):
+            record[term] = 0.0
         turnover, cost, rebalanced, growth, benchmark, reason = 0.0, 0.0, 0.0, 1.0, 1.0, 0.0
         for day in range(interval):
             step_day(requests[b], day == 0, prices, rules, own, time, record)
@@ -688,7 +796,7 @@ def step_batch(requests, interval, prices, rules, table, state, clock, records, 
         rewards[b] = record[TERMS:RECORD_HEAD].sum()
         dones[b, 0] = own[WEALTH] <= RUIN
         dones[b, 1] = not dones[b, 0] and time[ROW] >= time[STOP] - 1
-        observe(table, rules.lag, own, time, obs[b])
+        observe(table, lag, own, time, obs[b])
     return True
 
 
@@ -702,7 +810,7 @@ def run_targets(requests, decides, prices, rules, state, clock, records):
     :param prices: see :class:`Prices`
     :param rules: see :class:`Rules`
     :param state: (state_size,), changed in place
-    :param clock: (2,), changed in place
+    :param clock: (3,), changed in place
     :param records: receives one record per day (n_days, record_size)
     :return: number of days run; fewer than n_days after ruin
     """

@@ -18,7 +18,6 @@ from quantflux_sb3.dynamics import (
     REBALANCED,
     RECORD_HEAD,
     REWARD_TERMS,
-    ROW,
     TERMS,
     TRADE_REASONS,
     TURNOVER,
@@ -124,7 +123,6 @@ class QuantFluxEnv(gym.Env):
         self.core.reset(0, self.np_random)
         self.core.records[0] = 0.0
         self.core.records[0, -1] = self.core.records[0, RECORD_HEAD + self.core.n_assets] = 1.0
-        self.core.known_rows = self.core.observed_rows
         info = episode_info(self.core, 0)
         self._draw(info, new_episode=True)
         return self.core.observe(0), info
@@ -173,23 +171,25 @@ def episode_info(core: PortfolioCore, env: int) -> dict[str, Any]:
     :return: the documented ``info`` of the last step
     """
     record, n = core.records[env], core.n_assets + 1
-    probs = core.prices.regime_probs[core.known_rows[env]]
+    row, _, known = core.clock[env].tolist()
+    figures = record[:RECORD_HEAD].tolist()
+    probs = core.prices.regime_probs[known].copy()
     return {
-        "date": str(core.pool.dates[core.clock[env, ROW]]),
+        "date": core.pool.date_texts[row],
         "wealth": float(core.state[env, WEALTH]),
         "weights": record[RECORD_HEAD : RECORD_HEAD + n].copy(),
         "target_weights": record[RECORD_HEAD + n :].copy(),
-        "turnover": float(record[TURNOVER]),
-        "cost": float(record[COST]),
-        "rebalanced": bool(record[REBALANCED]),
-        "trade_reason": TRADE_REASONS[int(record[REASON])],
-        "exposure": float(record[EXPOSURE]),
-        "regime": REGIMES[int(probs.argmax())],
-        "regime_probs": probs.copy(),
-        "portfolio_return": float(record[PORTFOLIO_RETURN]),
-        "benchmark_return": float(record[BENCHMARK_RETURN]),
-        "drawdown": float(record[DRAWDOWN]),
-        "reward_terms": dict(zip(REWARD_TERMS, record[TERMS:RECORD_HEAD].tolist(), strict=True)),
+        "turnover": figures[TURNOVER],
+        "cost": figures[COST],
+        "rebalanced": figures[REBALANCED] > 0.0,
+        "trade_reason": TRADE_REASONS[int(figures[REASON])],
+        "exposure": figures[EXPOSURE],
+        "regime": REGIMES[probs.argmax()],
+        "regime_probs": probs,
+        "portfolio_return": figures[PORTFOLIO_RETURN],
+        "benchmark_return": figures[BENCHMARK_RETURN],
+        "drawdown": figures[DRAWDOWN],
+        "reward_terms": dict(zip(REWARD_TERMS, figures[TERMS:], strict=True)),
     }
 
 

@@ -57,6 +57,7 @@ class MarketPool:
             _stack([market.status for market in markets]),
         )
         self.dates = _stack([market.dates for market in markets])
+        self.date_texts = np.datetime_as_string(self.dates).tolist()
         self._tables: dict[Any, np.ndarray] = {}
 
     @classmethod
@@ -90,7 +91,9 @@ class MarketPool:
         :return: the same pool, tables shared, with that return of cash everywhere
         """
         other = copy(self)
-        other.prices = self.prices._replace(risk_free=np.full_like(self.prices.risk_free, rate))
+        old = self.prices
+        flat = np.full(len(old.days), rate)
+        other.prices = make_prices(old.returns, old.benchmark, flat, old.regime_probs, old.status)
         return other
 
     @property

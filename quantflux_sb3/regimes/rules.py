@@ -1,59 +1,12 @@
-"""
-Causal market regimes: bull, bear, volatile, sideways, as probabilities per day.
-
-Row ``t`` is computed from ``returns[:t + 1]`` only and never changes when later rows arrive. The level of volatility
-decides first and the trend second, because on simulated four-regime markets that order tells them apart better than the
-reverse; a sticky Bayes filter on top keeps the label from flickering.
-"""
+"""Regimes by fixed rules, the default: the level of volatility decides first, the trend second, and nothing is fitted."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from quantflux_sb3.market.data import MarketData
-
-REGIMES = ("bull", "bear", "volatile", "sideways")
-BULL, BEAR, VOLATILE, SIDEWAYS = range(4)
-TRADING_DAYS = 252
-
-
-@dataclass(frozen=True)
-class RegimeTable:
-    """
-    :param probs: probability of each regime of ``REGIMES`` (n_days, 4); rows sum to 1
-    """
-
-    probs: np.ndarray
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Most probable regime (n_days,), an index into ``REGIMES``."""
-        return self.probs.argmax(axis=1)
-
-    @property
-    def days_in_regime(self) -> np.ndarray:
-        """Days since the label last changed (n_days,); 0 on the day of a change."""
-        labels = self.labels
-        rows = np.arange(len(labels))
-        changed = np.concatenate([[True], labels[1:] != labels[:-1]])[: len(labels)]
-        return rows - np.maximum.accumulate(np.where(changed, rows, 0))
-
-    @property
-    def switches_per_year(self) -> float:
-        return float(np.count_nonzero(np.diff(self.labels)) / max(len(self.probs), 1) * TRADING_DAYS)
-
-
-class RegimeDetector(Protocol):
-    """Anything that turns returns into causal regime probabilities."""
-
-    def detect(self, returns: np.ndarray) -> RegimeTable:
-        """
-        :param returns: simple returns of the market (n_days,)
-        :return: causal probabilities
-        """
-        ...
+from quantflux_sb3.regimes.table import LEAST_VARIANCE, TRADING_DAYS, RegimeDetector, RegimeTable, ewm_variance, log_returns
 
 
 @dataclass(frozen=True)
@@ -86,10 +39,10 @@ class RuleRegimes:
         :param returns: simple returns (n_days,)
         :return: volatility and trend coordinate (n_days, 2) [standard deviations]
         """
-        daily = pd.Series(np.log1p(np.maximum(returns, -0.99)))
+        daily = pd.Series(log_returns(returns))
         prior = self.prior_volatility**2 / TRADING_DAYS
         fast, slow = (
-            0.5 * np.log(np.maximum(ewm_variance(daily, halflife, prior), _LEAST_VARIANCE))
+            0.5 * np.log(np.maximum(ewm_variance(daily, halflife, prior), LEAST_VARIANCE))
             for halflife in (self.volatility_halflife, self.trend_halflife)
         )
         z = (fast - _running_mean(fast, 0.5 * np.log(prior), self.prior_days)) / _LOG_VOLATILITY_SPREAD
@@ -107,8 +60,6 @@ class RuleRegimes:
         return RegimeTable(sticky_filter(scores.sum(axis=2), self.stay))
 
 
-#: Floor of the daily variance, for markets that stand still.
-_LEAST_VARIANCE = 1e-8
 #: Spread of the log volatility of an equity index around its long mean.
 _LOG_VOLATILITY_SPREAD = 0.4
 #: Centre and width of each regime in the plane of (volatility z, trend s).
@@ -138,26 +89,13 @@ def sticky_filter(log_likelihoods: np.ndarray, stay: float) -> np.ndarray:
     return probs
 
 
-def ewm_variance(log_returns: pd.Series, halflife: float, start: float) -> np.ndarray:
-    """
-    Exponentially weighted mean square (RiskMetrics), begun at a prior so that the first days are defined.
-
-    :param log_returns: daily log returns (n_days,)
-    :param halflife: [days]
-    :param start: variance before the first day [per day]
-    :return: variance known at each close (n_days,) [per day]
-    """
-    squares = pd.concat([pd.Series([start]), log_returns**2], ignore_index=True)
-    return squares.ewm(halflife=halflife, adjust=False).mean().to_numpy()[1:]
-
-
 def detect_regimes(market: MarketData, detector: RegimeDetector | None = None) -> RegimeTable:
     """
     :param market: the market; its benchmark tells the regime
     :param detector: ``RuleRegimes()`` if not given
     :return: causal probabilities, one row per date of the market
     """
-    return (detector or RuleRegimes()).detect(market.benchmark_returns)
+    return (RuleRegimes() if detector is None else detector).detect(market.benchmark_returns)
 
 
 def _running_mean(values: np.ndarray, prior: float, prior_days: float) -> np.ndarray:
