@@ -6,10 +6,10 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from gymnasium import make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantflux_sb3.env import QuantFluxEnv
 from quantflux_sb3.pool import MarketPool
 from quantflux_sb3.regimes import (
     BEAR,
@@ -234,7 +234,7 @@ def test_walk_forward_equals_separate_fits():
 
 def test_simulated_markets_are_what_they_say():
     process = four_regimes()
-    returns, truth = process.simulate(400_000, 0)
+    returns, truth = process.simulate(150_000, 0)
     for regime, mean, volatility, row in zip(
         process.regimes, process.means, process.volatilities, process.transition, strict=True
     ):
@@ -242,7 +242,7 @@ def test_simulated_markets_are_what_they_say():
         assert days.mean() == pytest.approx(mean, abs=4 * volatility / len(days) ** 0.5)
         assert days.std() == pytest.approx(volatility, rel=0.02)
         stays = np.mean(truth[1:][truth[:-1] == regime] == regime)
-        assert 1.0 - stays == pytest.approx(1.0 - max(row), rel=0.1)
+        assert 1.0 - stays == pytest.approx(1.0 - max(row), rel=0.15)
     daily = np.array(hardy_regimes().transition)
     np.testing.assert_allclose(np.linalg.matrix_power(daily, 20), [[0.9629, 0.0371], [0.2101, 0.7899]], rtol=1e-9)
 
@@ -260,7 +260,7 @@ def test_detectors_serve_as_observations(detector, market):
 
 @every_detector
 def test_detectors_serve_in_an_env(detector):
-    env = RegimeObservation(make("QuantFlux-v0").unwrapped, detector=detector)
+    env = RegimeObservation(QuantFluxEnv(), detector=detector)
     obs, _ = env.reset(seed=0)
     assert env.observation_space.contains(obs)
     obs, *_ = env.step(env.action_space.sample())

@@ -165,7 +165,7 @@ def _play(model: BaseAlgorithm, venv: VecEnv) -> tuple[np.ndarray, np.ndarray]:
     """Let a model act through one episode; the weights asked for by day, and on which days it decided."""
     core = venv.unwrapped.core
     obs, state, start = venv.reset(), None, np.ones(1, dtype=bool)
-    first, stop = (int(value) for value in core.clock[0])
+    first, stop = (int(value) for value in core.clock[0, :2])
     requests = np.zeros((stop - 1 - first, core.n_assets + 1))
     decides = np.zeros(len(requests), dtype=np.bool_)
     while True:

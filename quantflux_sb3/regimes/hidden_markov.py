@@ -57,7 +57,7 @@ class HMMRegimes:
     means: tuple[float, ...]
     volatilities: tuple[float, ...]
     transition: tuple[tuple[float, ...], ...]
-    leave_below: float = 0.3
+    leave_below: float = 0.25
 
     def __post_init__(self) -> None:
         shape = (len(self.means),)
@@ -82,7 +82,7 @@ class HMMRegimes:
         *,
         expected_duration: float = 200.0,
         prior_days: float = 3000.0,
-        leave_below: float = 0.3,
+        leave_below: float = 0.25,
         n_starts: int = 4,
         seed: int = 0,
     ) -> "HMMRegimes":
