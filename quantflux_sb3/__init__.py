@@ -17,4 +17,8 @@ if (_CHECKOUT / "zoo_configs").is_dir() and (_CHECKOUT / "setup.py").is_file():
     __path__.append(str(_CHECKOUT))
 
 if "QuantFlux-v0" not in registry:
-    register(id="QuantFlux-v0", entry_point="quantflux_sb3.env:make_env", vector_entry_point=None)
+    register(
+        id="QuantFlux-v0",
+        entry_point="quantflux_sb3.env:make_env",
+        vector_entry_point="quantflux_sb3.vector_env:QuantFluxVectorEnv",
+    )

@@ -566,6 +566,45 @@ def settle(drifted, target, wealth, rules):
 
 
 @njit(cache=True)
+def settle_around_frozen(drifted, row, prices, wealth, rules, held):
+    """
+    Settle a trade on a day on which some assets are suspended: their positions stay what they are, so that their weights
+    grow a little as the others pay the costs. The rest is scaled to fit, and settled again until both agree.
+
+    :param drifted: weights before (n_assets + 1,)
+    :param row: of the close
+    :param prices: see :class:`Prices`
+    :param wealth: before the trade [share of initial wealth]
+    :param rules: costs
+    :param held: weights wanted after the trade, those of suspended assets as before; receives the exact ones (n_assets + 1,)
+    :return: wealth after / wealth before, turnover
+    """
+    n = held.shape[0] - 1
+    status = prices.days.shape[1] - 1 - n
+    frozen = 0.0
+    for i in range(n):
+        if prices.days[row, status + i] == SUSPENDED:
+            frozen += drifted[i]
+    mu, turnover = settle(drifted, held, wealth, rules)
+    if frozen == 0.0 or turnover == 0.0:
+        return mu, turnover
+    free = 1.0 - frozen
+    for _ in range(50):
+        fit = max(1.0 - frozen / mu, 0.0) / free if mu > 0.0 and free > 0.0 else 0.0
+        free *= fit
+        for i in range(n + 1):
+            if i < n and prices.days[row, status + i] == SUSPENDED:
+                held[i] = drifted[i] / mu if mu > 0.0 else drifted[i]
+            else:
+                held[i] *= fit
+        previous = mu
+        mu, turnover = settle(drifted, held, wealth, rules)
+        if abs(mu - previous) <= 1e-16:
+            break
+    return mu, turnover
+
+
+@njit(cache=True)
 def add_reward_terms(record, regime_scale, drawdown_increase, days_held, rules):
     """
     Add the reward of one day to the record, by term; the benchmark-relative mean-variance reward with penalties.
@@ -630,7 +669,10 @@ def decide(request, row, prices, rules, state, record):
         copy_into(target, held)
     if rules.numbers[MAX_TURNOVER] < np.inf:
         limit_turnover(weights, lower, upper, rules, held)
-    left, turnover = settle(weights, held, state[WEALTH], rules)
+    if prices.days[row, -1] > 0.0:
+        left, turnover = settle(weights, held, state[WEALTH], rules)
+    else:
+        left, turnover = settle_around_frozen(weights, row, prices, state[WEALTH], rules, held)
     if turnover == 0.0:
         record[REASON] = NOTHING_TO_TRADE
         return

@@ -70,16 +70,27 @@ class TimingRule:
     :param target_volatility: annualised
     :param volatility_halflife: of the benchmark's volatility [days]
     :param min_exposure: the exposure never falls below it
+    :param trend_days: window of the benchmark's moving average [days]
+    :param downtrend_exposure: factor on the exposure while the benchmark is below that average; 1 = no matter
+    :param drawdown_limit: drawdown of the benchmark from which the next factor counts
+    :param drawdown_exposure: factor on the exposure in such a drawdown; 1 = no matter
     """
 
     regime_exposure: tuple[float, float, float, float] = (1.0, 0.5, 0.5, 1.0)
     target_volatility: float = 0.15
     volatility_halflife: float = 21.0
     min_exposure: float = 0.0
+    trend_days: int = 100
+    downtrend_exposure: float = 1.0
+    drawdown_limit: float = 0.1
+    drawdown_exposure: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.min_exposure <= 1.0:
-            raise ValueError(f"`min_exposure` must lie in [0, 1]; got {self.min_exposure}.")
+        for name in ("min_exposure", "downtrend_exposure", "drawdown_exposure", "drawdown_limit"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"`{name}` must lie in [0, 1]; got {getattr(self, name)}.")
+        if not 2 <= self.trend_days <= LONGEST_WINDOW:
+            raise ValueError(f"`trend_days` must lie between 2 and {LONGEST_WINDOW}; got {self.trend_days}.")
         if len(self.regime_exposure) != len(REGIMES) or not all(0.0 <= level <= 1.0 for level in self.regime_exposure):
             raise ValueError(
                 f"`regime_exposure` needs one number in [0, 1] for each of {REGIMES}; got {self.regime_exposure}."
@@ -96,6 +107,11 @@ class TimingRule:
         variance = ewm_variance(log_returns, self.volatility_halflife, self.target_volatility**2 / TRADING_DAYS)
         by_volatility = self.target_volatility / np.sqrt(np.maximum(variance * TRADING_DAYS, 1e-8))
         exposure = np.minimum(probs @ np.asarray(self.regime_exposure), by_volatility)
+        level = log_returns.cumsum()
+        downtrend = (level < level.rolling(self.trend_days).mean()).to_numpy()
+        fallen = (1.0 - np.exp(level - np.maximum(level.cummax(), 0.0)) > self.drawdown_limit).to_numpy()
+        exposure = exposure * np.where(downtrend, self.downtrend_exposure, 1.0)
+        exposure = exposure * np.where(fallen, self.drawdown_exposure, 1.0)
         return np.clip(exposure, self.min_exposure, 1.0)
 
     def exposure(self, pool: MarketPool, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -115,6 +131,7 @@ class KellyRule:
     Source: Thorp (2006), The Kelly Criterion in Blackjack, Sports Betting and the Stock Market, eq. 7.3 (f* = (m - r) / s^2).
 
     :param horizons: look-backs [days]
+    :param horizon_weights: of the look-backs in the average; equal if not given
     :param fraction: of full Kelly
     :param shrinkage: of the mean towards zero, in prior days: a look-back of as many days counts half
     :param min_exposure: the exposure never falls below it
@@ -124,24 +141,30 @@ class KellyRule:
     fraction: float = 0.5
     shrinkage: float = 126.0
     min_exposure: float = 0.25
+    horizon_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.horizons or not all(isinstance(days, int) and 2 <= days <= LONGEST_WINDOW for days in self.horizons):
             raise ValueError(f"`horizons` must be whole numbers of days from 2 to {LONGEST_WINDOW}; got {self.horizons}.")
+        weights = (1.0,) * len(self.horizons) if self.horizon_weights is None else self.horizon_weights
+        if len(weights) != len(self.horizons) or min(weights) < 0.0 or not sum(weights) > 0.0:
+            raise ValueError(f"`horizon_weights` needs one number >= 0 for each of {self.horizons}, not all 0; got {weights}.")
         if not (self.fraction > 0.0 and self.shrinkage >= 0.0 and 0.0 <= self.min_exposure <= 1.0):
             raise ValueError(f"Kelly needs fraction > 0, shrinkage >= 0 and min_exposure in [0, 1]; got {self}.")
 
     def exposure(self, pool: MarketPool, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """See :class:`SizingRule`."""
         total = np.maximum(np.abs(weights).sum(axis=1, keepdims=True), 1e-12)
+        horizons = np.asarray(self.horizons)
+        shares = np.ones(len(horizons)) if self.horizon_weights is None else np.asarray(self.horizon_weights, dtype=float)
         fractions = kelly_fraction(
-            pool.prices.returns, pool.prices.risk_free, rows, weights / total, np.asarray(self.horizons), self.shrinkage
+            pool.prices.returns, pool.prices.risk_free, rows, weights / total, horizons, shares / shares.sum(), self.shrinkage
         )
         return np.clip(self.fraction * fractions, self.min_exposure, 1.0)
 
 
 @njit(cache=True)
-def kelly_fraction(returns, risk_free, rows, weights, horizons, shrinkage):
+def kelly_fraction(returns, risk_free, rows, weights, horizons, shares, shrinkage):
     """
     Full Kelly fraction of each portfolio, averaged over look-backs; see :class:`KellyRule`.
 
@@ -150,13 +173,15 @@ def kelly_fraction(returns, risk_free, rows, weights, horizons, shrinkage):
     :param rows: last known row of each portfolio (n,)
     :param weights: of each portfolio, rows sum to 1 (n, n_assets)
     :param horizons: look-backs [days] (n_horizons,)
+    :param shares: of the look-backs in the average (n_horizons,), sum 1
     :param shrinkage: prior days
     :return: fractions (n,)
     """
     out = np.empty(rows.shape[0])
     for b in range(rows.shape[0]):
         total = 0.0
-        for days in horizons:
+        for index in range(horizons.shape[0]):
+            days = horizons[index]
             first, count = rows[b] - days + 1, days
             mean, square = 0.0, 0.0
             for row in range(first, rows[b] + 1):
@@ -167,6 +192,6 @@ def kelly_fraction(returns, risk_free, rows, weights, horizons, shrinkage):
                 square += excess * excess
             mean /= count
             variance = max(square / count - mean * mean, 1e-8)
-            total += mean * count / (count + shrinkage) / variance
-        out[b] = total / horizons.shape[0]
+            total += shares[index] * mean * count / (count + shrinkage) / variance
+        out[b] = total
     return out

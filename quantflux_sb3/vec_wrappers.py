@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from quantflux_sb3.features import FeatureConfig
 from quantflux_sb3.regimes import RuleRegimes
 from quantflux_sb3.sizing import KellyRule, Sizing, TimingRule
-from quantflux_sb3.wrappers import RegimeBlock, make_rule, observe, portfolio_core
+from quantflux_sb3.wrappers import RegimeBlock, SignalBlock, make_rule, observe, portfolio_core
 
 
 class _VecPassThrough(VecEnvWrapper):
@@ -39,6 +39,14 @@ class VecRegimeObservation(_VecPassThrough):
 
     def __init__(self, venv: VecEnv, detector: RuleRegimes | None = None):
         observe(venv, RegimeBlock(detector or RuleRegimes()))
+        super().__init__(venv)
+
+
+class VecExogenousObservation(_VecPassThrough):
+    """Batched twin of :class:`quantflux_sb3.wrappers.ExogenousObservation`."""
+
+    def __init__(self, venv: VecEnv):
+        observe(venv, SignalBlock())
         super().__init__(venv)
 
 

@@ -41,6 +41,48 @@ class RegimeBlock:
         return [(Block("regime", (*(f"prob_{name}" for name in REGIMES), "days_in_regime"), limit=1.0, signed=False), table)]
 
 
+@dataclass(frozen=True)
+class SignalBlock:
+    """
+    The user's own signals as blocks of the observation, without the built-in features.
+
+    :param limit: signals are clipped here
+    """
+
+    limit: float = 1e6
+
+    def blocks(self, market: MarketData) -> list[tuple[Block, np.ndarray]]:
+        """See :class:`quantflux_sb3.pool.BlockSource`."""
+        blocks = []
+        if market.asset_features:
+            table = np.stack(list(market.asset_features.values()), axis=2).reshape(market.n_days, -1)
+            names = tuple(market.asset_features)
+            blocks.append((Block("signals", names, market.n_assets, limit=self.limit), self._clip(table)))
+        if market.market_features:
+            table = np.column_stack(list(market.market_features.values()))
+            blocks.append((Block("market_signals", tuple(market.market_features), limit=self.limit), self._clip(table)))
+        if not blocks:
+            raise ValueError("The market has no exogenous features; give asset_features or market_features to MarketData.")
+        return blocks
+
+    def _clip(self, table: np.ndarray) -> np.ndarray:
+        return np.clip(table, -self.limit, self.limit).astype(np.float32)
+
+
+class ExogenousObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
+    """
+    Adds the user's own signals to the observation. ``FeatureObservation`` does so too, unless it is told not to
+    (``FeatureConfig(exogenous=False)``); this one is for envs that observe nothing else.
+
+    :param env: a QuantFluxEnv, wrapped or not
+    """
+
+    def __init__(self, env: gym.Env):
+        gym.utils.RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
+        observe(env, SignalBlock())
+
+
 class FeatureObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """
     Adds the per-asset and the market features to the observation.

@@ -1,7 +1,8 @@
 """
 ``quantflux train`` and ``quantflux enjoy``: hand over to rl_zoo3 with the flags that QuantFlux-v0 wants.
 
-Everything the user says goes through unchanged and wins over what is added here.
+Everything the user says goes through unchanged and wins over what is added here. ``--vec-env batched`` steps all portfolios
+in one kernel call.
 """
 
 import sys
@@ -16,6 +17,7 @@ def train(argv: list[str]) -> int:
     :param argv: arguments of ``rl_zoo3 train``
     :return: exit code
     """
+    argv, batched = _without_batched(argv)
     flags = []
     if not _given(argv, "-conf", "--conf-file"):
         flags += ["--conf-file", f"quantflux_sb3.zoo_configs.{_algorithm(argv)}"]
@@ -23,6 +25,12 @@ def train(argv: list[str]) -> int:
     # rl_zoo3 gives a config's env_kwargs to the training env only; the evaluation env must not differ from it.
     if not _given(argv, "--eval-env-kwargs", "--env-kwargs") and flags[:1] == ["--conf-file"]:
         flags += _eval_env_kwargs(flags[1])
+    if batched:
+        from rl_zoo3.exp_manager import ExperimentManager
+
+        from quantflux_sb3.zoo_vec_env import BatchedVecEnv
+
+        ExperimentManager.default_vec_env_cls = BatchedVecEnv  # rl_zoo3's own seam for envs that are batches by themselves
     return _hand_over("train", [*argv, *flags])
 
 
@@ -33,6 +41,16 @@ def enjoy(argv: list[str]) -> int:
     """
     folder = [] if _given(argv, "-f", "--folder") else ["-f", "logs"]
     return _hand_over("enjoy", [*argv, *_env_flags(argv), *folder])
+
+
+def _without_batched(argv: list[str]) -> tuple[list[str], bool]:
+    """``--vec-env batched`` is ours; rl_zoo3 knows dummy and subproc only."""
+    for position, argument in enumerate(argv):
+        if argument == "--vec-env=batched":
+            return argv[:position] + argv[position + 1 :], True
+        if argument == "--vec-env" and argv[position + 1 : position + 2] == ["batched"]:
+            return argv[:position] + argv[position + 2 :], True
+    return argv, False
 
 
 def _hand_over(script: str, argv: list[str]) -> int:
