@@ -8,7 +8,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from quantflux_sb3.features import FeatureConfig
-from quantflux_sb3.regimes import RuleRegimes
+from quantflux_sb3.regimes import RegimeDetector, RuleRegimes
 from quantflux_sb3.sizing import KellyRule, Sizing, TimingRule
 from quantflux_sb3.wrappers import RegimeBlock, SignalBlock, make_rule, observe, portfolio_core
 
@@ -37,7 +37,7 @@ class VecFeatureObservation(_VecPassThrough):
 class VecRegimeObservation(_VecPassThrough):
     """Batched twin of :class:`quantflux_sb3.wrappers.RegimeObservation`."""
 
-    def __init__(self, venv: VecEnv, detector: RuleRegimes | None = None):
+    def __init__(self, venv: VecEnv, detector: RegimeDetector | None = None):
         observe(venv, RegimeBlock(detector or RuleRegimes()))
         super().__init__(venv)
 

@@ -19,7 +19,7 @@ from quantflux_sb3.features import FeatureConfig
 from quantflux_sb3.layout import Block, PortfolioBox
 from quantflux_sb3.market.data import MarketData
 from quantflux_sb3.pool import BlockSource
-from quantflux_sb3.regimes import REGIMES, RuleRegimes, detect_regimes
+from quantflux_sb3.regimes import REGIMES, RegimeDetector, RuleRegimes, detect_regimes
 from quantflux_sb3.sizing import KellyRule, Sizing, SizingRule, TimingRule
 
 
@@ -31,7 +31,7 @@ class RegimeBlock:
     :param detector: of the regimes
     """
 
-    detector: RuleRegimes = field(default_factory=RuleRegimes)
+    detector: RegimeDetector = field(default_factory=RuleRegimes)
 
     def blocks(self, market: MarketData) -> list[tuple[Block, np.ndarray]]:
         """See :class:`quantflux_sb3.pool.BlockSource`."""
@@ -105,7 +105,7 @@ class RegimeObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     :param detector: of the regimes
     """
 
-    def __init__(self, env: gym.Env, detector: RuleRegimes | None = None):
+    def __init__(self, env: gym.Env, detector: RegimeDetector | None = None):
         gym.utils.RecordConstructorArgs.__init__(self, detector=detector)
         gym.Wrapper.__init__(self, env)
         observe(env, RegimeBlock(detector or RuleRegimes()))
