@@ -29,7 +29,9 @@ from quantflux_sb3.vec_env import QuantFluxVecEnv, make_quantflux_vec_env
 class DoNothing(gym.Env):
     """The spaces of ``QuantFlux-v0`` and its episode length; the observation is always the same."""
 
-    def __init__(self):
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None):
         env = gym.make("QuantFlux-v0")
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self._obs, self._steps = np.zeros(env.observation_space.shape, dtype=np.float32), 0
@@ -111,7 +113,8 @@ def main() -> None:
     first = first_step_seconds()
     cartpole, ours = gym.make("CartPole-v1"), gym.make("QuantFlux-v0")
     bare, batch = QuantFluxEnv(), make_quantflux_vec_env(1024, seed=0)
-    dummy = [make_vec_env(make, 64, seed=0) for make in ("QuantFlux-v0", DoNothing)]
+    gym.register("DoNothing-v0", entry_point=DoNothing)  # so that gym.make wraps it as it wraps ours
+    dummy = [make_vec_env(name, 64, seed=0) for name in ("QuantFlux-v0", "DoNothing-v0")]
     vec = [make_quantflux_vec_env(64, seed=0)]
     vec.append(DoNothingVec.like(vec[0].unwrapped.core, 64, None))
     bare.reset(seed=0)

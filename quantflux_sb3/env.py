@@ -8,23 +8,9 @@ import numpy as np
 
 from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.core import PortfolioCore
-from quantflux_sb3.dynamics import (
-    BENCHMARK_RETURN,
-    COST,
-    DRAWDOWN,
-    EXPOSURE,
-    PORTFOLIO_RETURN,
-    REASON,
-    REBALANCED,
-    RECORD_HEAD,
-    REWARD_TERMS,
-    TERMS,
-    TRADE_REASONS,
-    TURNOVER,
-    WEALTH,
-)  # fmt: skip
+from quantflux_sb3.dynamics import BENCHMARK_RETURN, RECORD_HEAD, WEALTH
+from quantflux_sb3.info import StepInfo
 from quantflux_sb3.layout import PortfolioBox
-from quantflux_sb3.regimes import REGIMES
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +109,7 @@ class QuantFluxEnv(gym.Env):
         self.core.reset(0, self.np_random)
         self.core.records[0] = 0.0
         self.core.records[0, -1] = self.core.records[0, RECORD_HEAD + self.core.n_assets] = 1.0
-        info = episode_info(self.core, 0)
+        info = StepInfo(self.core, 0)
         self._draw(info, new_episode=True)
         return self.core.observe(0), info
 
@@ -134,9 +120,11 @@ class QuantFluxEnv(gym.Env):
         :raises ValueError: if the action has the wrong shape or is not finite
         """
         obs, rewards, dones = self.core.step(np.asarray(action)[None])
-        info = episode_info(self.core, 0)
-        self._draw(info)
-        return obs[0], float(rewards[0]), bool(dones[0, 0]), bool(dones[0, 1]), info
+        info = StepInfo(self.core, 0)
+        if self.render_mode is not None:
+            self._draw(info)
+        terminated, truncated = dones[0].tolist()
+        return obs[0], rewards.item(), terminated, truncated, info
 
     def render(self) -> np.ndarray | None:
         """
@@ -147,14 +135,15 @@ class QuantFluxEnv(gym.Env):
             return None
         return self._canvas.frame() if self.render_mode == "rgb_array" else self._canvas.show()
 
-    def _draw(self, info: dict[str, Any], new_episode: bool = False) -> None:
+    def _draw(self, info: StepInfo, new_episode: bool = False) -> None:
         if self.render_mode is None:
             return
         if self._canvas is None:
             from quantflux_sb3.rendering import EpisodeCanvas
 
             self._canvas = EpisodeCanvas(self.assets, self.core.pool.markets[0].benchmark)
-        self._canvas.add(info, new_episode)
+        wealth, benchmark_return = self.core.state[0, WEALTH], self.core.records[0, BENCHMARK_RETURN]
+        self._canvas.add(float(wealth), float(benchmark_return), info, new_episode)
         if self.render_mode == "human":
             self._canvas.show()
 
@@ -162,35 +151,6 @@ class QuantFluxEnv(gym.Env):
         if self._canvas is not None:
             self._canvas.close()
             self._canvas = None
-
-
-def episode_info(core: PortfolioCore, env: int) -> dict[str, Any]:
-    """
-    :param core: the batch
-    :param env: which portfolio
-    :return: the documented ``info`` of the last step
-    """
-    record, n = core.records[env], core.n_assets + 1
-    row, _, known = core.clock[env].tolist()
-    figures = record[:RECORD_HEAD].tolist()
-    probs = core.prices.regime_probs[known].copy()
-    return {
-        "date": core.pool.date_texts[row],
-        "wealth": float(core.state[env, WEALTH]),
-        "weights": record[RECORD_HEAD : RECORD_HEAD + n].copy(),
-        "target_weights": record[RECORD_HEAD + n :].copy(),
-        "turnover": figures[TURNOVER],
-        "cost": figures[COST],
-        "rebalanced": figures[REBALANCED] > 0.0,
-        "trade_reason": TRADE_REASONS[int(figures[REASON])],
-        "exposure": figures[EXPOSURE],
-        "regime": REGIMES[probs.argmax()],
-        "regime_probs": probs,
-        "portfolio_return": figures[PORTFOLIO_RETURN],
-        "benchmark_return": figures[BENCHMARK_RETURN],
-        "drawdown": figures[DRAWDOWN],
-        "reward_terms": dict(zip(REWARD_TERMS, figures[TERMS:], strict=True)),
-    }
 
 
 def make_env(market: Any = None, **kwargs: Any) -> gym.Env:

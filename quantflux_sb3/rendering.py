@@ -26,17 +26,19 @@ class EpisodeCanvas:
         self._paths: tuple[list[float], list[float]] = ([], [])
         self._info: dict[str, Any] = {}
 
-    def add(self, info: dict[str, Any], new_episode: bool) -> None:
+    def add(self, wealth: float, benchmark_return: float, info: dict[str, Any], new_episode: bool) -> None:
         """
-        :param info: of the step
+        :param wealth: now
+        :param benchmark_return: of the step
+        :param info: of the step; looked at only when something is drawn
         :param new_episode: whether it is a reset
         """
-        wealth, index = self._paths
+        wealths, index = self._paths
         if new_episode:
-            wealth.clear()
+            wealths.clear()
             index.clear()
-        wealth.append(info["wealth"])
-        index.append(index[-1] * (1.0 + info["benchmark_return"]) if index else 1.0)
+        wealths.append(wealth)
+        index.append(index[-1] * (1.0 + benchmark_return) if index else 1.0)
         self._info = info
 
     def frame(self) -> np.ndarray:

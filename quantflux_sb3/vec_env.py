@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.core import PortfolioCore
-from quantflux_sb3.env import episode_info
+from quantflux_sb3.info import StepInfo
 from quantflux_sb3.layout import PortfolioBox
 
 
@@ -95,7 +95,7 @@ class QuantFluxVecEnv(VecEnv):
         self._episode_steps += 1
         filled = range(self.num_envs) if self.full_info else np.flatnonzero(dones)
         for env in filled:
-            infos[env] = episode_info(self.core, int(env))
+            infos[env] = StepInfo(self.core, int(env))
         for env in np.flatnonzero(dones):
             infos[env]["terminal_observation"] = obs[env].copy()
             infos[env]["TimeLimit.truncated"] = bool(ends[env, 1])
