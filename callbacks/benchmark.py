@@ -25,7 +25,7 @@ class BenchmarkEvalCallback(BaseCallback):
     :param eval_freq: steps of the training env between two evaluations (of all its envs together)
     :param best_model_save_path: folder for ``best_model.zip``
     :param verbose: 1: print each evaluation
-    :raises ValueError: if the split is the test split
+    :raises ValueError: if the split is the test split, or a wrapper of the training env changes the observation
     """
 
     def __init__(
@@ -47,10 +47,19 @@ class BenchmarkEvalCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         core = self.training_env.get_attr("core")[0]
+        self._refuse_other_observations(core.layout.size)
         self._venv = QuantFluxVecEnv.like(core, 1, self.market, split=self.split, episode_length=None)
         rule = WeightRule("equal weight", equal_weights, refit_days=1)
         self._equal_weight = performance(backtest_rule(rule, self.market, self.split, self._venv.core.config))
         self._next = self.num_timesteps + self.eval_freq
+
+    def _refuse_other_observations(self, size: int) -> None:
+        normalised = self.model.get_vec_normalize_env()
+        if (normalised is not None and normalised.norm_obs) or self.model.observation_space.shape != (size,):
+            raise ValueError(
+                "BenchmarkEvalCallback shows the policy the env's own observation; the training env changes it (VecNormalize "
+                "or VecFrameStack). Train without: the features are scaled already."
+            )
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._next:

@@ -37,8 +37,10 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(f"unknown command '{argv[0]}'; expected one of {', '.join(_COMMANDS)}")
     try:
         return _COMMANDS[argv[0]](argv[1:])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ImportError) as error:
         return _fail(str(error))
+    except OSError as error:
+        return _fail(f"'{error.filename}': {error.strerror}" if error.filename and error.strerror else str(error))
     except KeyboardInterrupt:
         print("\nquantflux: interrupted", file=sys.stderr)
         return 130

@@ -66,7 +66,8 @@ class QuantFluxEnv(gym.Env):
         ``decision_interval`` (1) [days per step];
         ``execution_lag`` (1) [days between the last row seen and the trade];
         ``costs`` (None: 5 bp + 5 bp) a CostModel, or the fraction of traded value;
-        ``min_weight`` (0), ``max_weight`` (0.25) hard limits, one number or one per asset;
+        ``min_weight`` (0), ``max_weight`` (0.25) hard limits at every trade, one number or one per asset; prices may carry a
+        weight beyond them until the next trade;
         ``rebalance_threshold`` (0.025), ``exposure_threshold`` (0.05) drifts that are let be [weight];
         ``max_holding_days`` (63) [days], None for no such limit; ``min_holding_days`` (0) without a further trade;
         ``max_turnover`` (None) of one trade [sum of absolute trades over wealth]; the limits on weights come first;
@@ -130,8 +131,8 @@ class QuantFluxEnv(gym.Env):
         """
         :return: a picture (height, width, 3) uint8 in mode "rgb_array"
         """
-        if self.render_mode is None:
-            logger.warning("render() needs gym.make(..., render_mode='human' or 'rgb_array').")
+        if self.render_mode is None or self._canvas is None:
+            logger.warning("render() needs gym.make(..., render_mode='human' or 'rgb_array') and a reset().")
             return None
         return self._canvas.frame() if self.render_mode == "rgb_array" else self._canvas.show()
 

@@ -26,6 +26,7 @@ from stable_baselines3 import PPO
 from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.costs import CostModel
 from quantflux_sb3.diffusion import RegimeDDPMPipeline, summary, synthetic_markets, train_generator
+from quantflux_sb3.diffusion.config import MIN_TRAIN_DAYS
 from quantflux_sb3.evaluation.backtest import backtest_model
 from quantflux_sb3.evaluation.baselines import run_baselines
 from quantflux_sb3.evaluation.metrics import performance, table_rows
@@ -88,7 +89,7 @@ class Prepared:
         costs = settings.env.costs if settings.env.costs is not None else CostModel(proportional=region.cost)
         config = replace(settings.env, costs=costs)
         config.rules(market.assets)
-        load_by_name(settings.agent.policy)
+        _check_trainable(settings, market, config)
         return cls(settings, region, market, config)
 
     @property
@@ -101,6 +102,29 @@ class Prepared:
             f"{', '.join(self.market.assets)} against {self.market.benchmark}; unseen years {years}, "
             f"after {linear.mean() * 1e4:.0f} bp of costs on traded value"
         )
+
+
+def _check_trainable(settings: Settings, market: MarketData, config: PortfolioConfig) -> None:
+    """What the later stages need, said before the first one."""
+    agent, train = settings.agent, market.until("train")
+    if not 0 <= settings.seed < 2**32 - agent.n_seeds:
+        raise ValueError(f"`seed` must lie between 0 and {2**32 - agent.n_seeds - 1}; got {settings.seed}.")
+    if settings.synthetic.n_markets:
+        least = max(MIN_TRAIN_DAYS, 5 * settings.generator.window)
+        if train.n_days < least:
+            raise ValueError(f"The generator needs at least {least} training days; there are {train.n_days}. Give a longer "
+                             "history, or --synthetic.n_markets 0 to train on real prices alone.")  # fmt: skip
+        still = [name for name, moves in zip(market.assets, train.returns.std(axis=0) > 0.0, strict=True) if not moves]
+        if still:
+            raise ValueError(f"The prices of {still} never move in the training years; drop them.")
+    policy = load_by_name(agent.policy)
+    venv = make_quantflux_vec_env(1, market, **vars(config))
+    try:
+        policy(venv.observation_space, venv.action_space, lambda _: agent.learning_rate)
+    except Exception as error:
+        raise ValueError(
+            f"`agent.policy` {agent.policy} is no policy for this env ({type(error).__name__}: {error})."
+        ) from error
 
 
 class Experiment:
@@ -153,6 +177,8 @@ class Experiment:
 
     def _write_data(self) -> None:
         market, region = self.market, self.prepared.region
+        if self.folder.has("data.json") and self.folder.read_json("data.json")["content_hash"] != market.content_hash:
+            raise ValueError(f"The prices changed since '{self.folder.path}' was begun; start a new run.")
         self.folder.write_json(
             "data.json",
             {
@@ -234,7 +260,7 @@ class Experiment:
                 for number in numbers
             },
             chosen_seed=self.settings.seed + chosen, max_weight=float(np.max(self.prepared.config.max_weight)),
-            generator=quality, caveats=self._caveats(),
+            generator=quality, caveats=self._caveats(chosen, validation),
         )  # fmt: skip
         self._write_results(result, chosen)
         return result
@@ -246,14 +272,17 @@ class Experiment:
         result.write_page(self.folder / "report.html", pictures, text, versions(), self.prepared.subtitle)
         self.folder.write_json(LAST_FILE, result.metrics())
 
-    def _caveats(self) -> tuple[str, ...]:
+    def _caveats(self, chosen: int, validation: dict[int, float]) -> tuple[str, ...]:
         n_seeds, market = self.settings.agent.n_seeds, self.market
         start, stop = market.rows("test")
         years = (stop - start) / market.periods_per_year
+        sharpes = ", ".join(f"{sharpe:.2f}" for sharpe in validation.values())
         return (
             f"One test window of {years:.1f} years: another one could have gone the other way.",
             f"{n_seeds} training seed{'s' if n_seeds > 1 else ''}: the spread between seeds is part of the uncertainty."
             + (" At least 5 are needed to judge it." if n_seeds < 5 else ""),
+            f"The agent is that of seed {self.settings.seed + chosen}, chosen by the Sharpe ratio on the validation years "
+            f"({sharpes}); the test years had no part in it.",
             "The exposure rule was chosen by people who had seen these years; a gain that comes from it is the rule's.",
         )
 

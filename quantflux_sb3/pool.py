@@ -72,6 +72,8 @@ class MarketPool:
         entries = list(market) if isinstance(market, (list, tuple)) else [market]
         if not entries:
             raise ValueError("`market` is an empty list; give at least one market.")
+        if any(isinstance(entry, tuple) and len(entry) != 2 for entry in entries):
+            raise ValueError("A list of markets holds markets or pairs (market, sampling weight).")
         pairs = [entry if isinstance(entry, tuple) else (entry, 1.0) for entry in entries]
         markets = tuple(as_market(entry) for entry, _ in pairs)
         weights = np.array([float(weight) for _, weight in pairs])

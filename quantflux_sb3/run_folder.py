@@ -31,15 +31,16 @@ class RunFolder:
             raise ValueError(f"A run's name is one folder name; got '{name}'.")
         try:
             root.mkdir(parents=True, exist_ok=True)
-            path = root / (name or _free_name(root))
-            path.mkdir()
-        except FileExistsError as error:
-            raise ValueError(f"There is a run '{root / str(name)}' already; use --resume, or another --name.") from error
+            while True:
+                path = root / (name or _free_name(root))
+                try:
+                    path.mkdir()
+                    return cls(path)
+                except FileExistsError as error:
+                    if name is not None:
+                        raise ValueError(f"There is a run '{path}' already; use --resume, or another --name.") from error
         except OSError as error:
-            raise ValueError(
-                f"The output folder '{root}' cannot be written: {error.strerror}. Choose another --output."
-            ) from error
-        return cls(path)
+            raise ValueError(f"The output folder '{root}' cannot be written: {error.strerror}. Choose another.") from error
 
     @classmethod
     def existing(cls, output: str, name: str | None) -> "RunFolder":
@@ -93,7 +94,10 @@ class RunFolder:
         return self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def read_json(self, name: str) -> Any:
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"'{self.path / name}' is damaged ({error}); delete it.") from error
 
 
 def _free_name(root: Path) -> str:

@@ -66,6 +66,8 @@ class AgentSettings:
         for name in ("total_timesteps", "n_seeds", "n_envs", "n_steps", "batch_size", "n_epochs", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"agent.{name} must be > 0; got {getattr(self, name)}.")
+        if self.batch_size < 2 or self.n_envs * self.n_steps < 2:
+            raise ValueError("agent.batch_size and agent.n_envs * agent.n_steps must be at least 2; PPO normalises over them.")
         if not (0.0 <= self.gamma <= 1.0 and 0.0 <= self.gae_lambda <= 1.0):
             raise ValueError(f"agent.gamma and agent.gae_lambda must lie in [0, 1]; got {self.gamma}, {self.gae_lambda}.")
 

@@ -1,5 +1,7 @@
 """Backtests: rules against a plain loop, agents against the rule they start from, and figures known from elsewhere."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from stable_baselines3 import PPO
@@ -238,3 +240,10 @@ def test_config_of_the_backtest_is_not_changed_by_it(bundled):
     config = PortfolioConfig(split="train", episode_length=21)
     backtest_rule(EQUAL, bundled, "validation", config)
     assert (config.split, config.episode_length) == ("train", 21)
+
+
+def test_an_index_never_takes_the_name_of_a_strategy(make_market):
+    for name in ("equal weight", "agent", "base rule"):
+        market = replace(make_market(400, 4, 1), benchmark=name)
+        names = [result.name for result in run_baselines(market, "all", PortfolioConfig(max_weight=1.0))]
+        assert len(set(names)) == len(names) and names[-1] == f"{name} (index)"

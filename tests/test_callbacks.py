@@ -5,6 +5,7 @@ import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.vec_env import VecNormalize
 
 from quantflux_sb3.callbacks import AllocationDiagnosticsCallback, BenchmarkEvalCallback, RegimeAttributionCallback
 from quantflux_sb3.policies import SoftmaxPolicy
@@ -81,3 +82,8 @@ def test_callbacks_stand_aside_on_other_envs():
     model = PPO("MlpPolicy", make_vec_env("Pendulum-v1", 2), n_steps=16, batch_size=32, n_epochs=1)
     model.learn(64, callback=[AllocationDiagnosticsCallback(), RegimeAttributionCallback()])
     assert model.num_timesteps == 64
+
+
+def test_benchmark_callback_refuses_observations_that_it_cannot_rebuild():
+    with pytest.raises(ValueError, match="VecNormalize"):
+        train(VecNormalize(batched()), BenchmarkEvalCallback(eval_freq=128), steps=128)

@@ -146,3 +146,52 @@ def test_ctrl_c_keeps_finished_stages_and_resume_goes_on(tmp_path):
     assert done.returncode == 0
     assert (generator.parent / "metrics.json").is_file()
     assert (generator / "model_index.json").stat().st_mtime_ns == trained_at
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("env: 5\n", "`env` in .* must be a mapping"),
+        ("", "must be a mapping"),
+        ("[1, 2]\n", "must be a mapping"),
+        ("a: [\n", "YAML"),
+    ],
+)
+def test_config_files_that_are_no_settings_are_refused(content, text, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yml").write_text(content)
+    assert re.search(text, refused(capsys, ["run", "--config", "mine.yml"], tmp_path))
+
+
+def test_columns_that_stand_twice_are_refused(prices_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = prices_file(lambda table: table.set_axis(["A", "B", "B", "C"], axis=1))
+    assert "['B'] stand there twice" in refused(capsys, ["run", "--prices", path], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("--agent.batch_size 1", "at least 2"),
+        ("--agent.n_envs 1 --agent.n_steps 1", "at least 2"),
+        ("--agent.policy quantflux_sb3.policies.SimplexPolicy", "is no policy for this env"),
+        ("--agent.policy builtins.int", "is no policy for this env"),
+        ("--seed=-1", "`seed` must lie between"),
+        ("--generator.window 100000", "at least 500000 training days"),
+    ],
+)
+def test_what_a_later_stage_needs_is_said_before_the_first(arguments, text, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert text in refused(capsys, ["run", *arguments.split()], tmp_path)
+
+
+def test_prices_that_never_move_are_refused_for_the_generator(prices_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "never move" in refused(capsys, ["run", "--prices", prices_file(lambda table: table.assign(JPM=5.0))], tmp_path)
+
+
+@pytest.mark.parametrize("out", ["nodir/x.csv", "/proc/x.csv", "folder"])
+def test_outputs_that_cannot_be_written_are_refused(out, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    refused(capsys, ["data", "fetch", "--offline", "--tickers", "AAPL", "MSFT", "--out", out], tmp_path)

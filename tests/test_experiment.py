@@ -102,7 +102,7 @@ def test_report_says_what_must_be_said(folder, metrics):
     for figure in (agent["sharpe_ratio"], metrics["test"]["equal weight"]["sharpe_ratio"]):
         assert f"{figure:.2f}" in text
     assert f"{metrics['agent']['distance_to_base_rule']:.1%}".replace("%", " %") in text
-    assert f"{agent['distance_to_equal_weight']:.1%}".replace("%", " %") in text
+    assert f"{metrics['agent']['distance_to_equal_weight_rule']:.1%}".replace("%", " %") in text
 
 
 def test_other_commands_take_what_the_run_left(folder):

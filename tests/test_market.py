@@ -70,7 +70,7 @@ def test_returns_are_simple_and_the_first_date_is_dropped(prices):
     expected = [[prices.iloc[t, i] / prices.iloc[t - 1, i] - 1.0 for i in range(3)] for t in range(1, 300)]
     np.testing.assert_allclose(market.returns, expected, rtol=1e-13, atol=1e-16)
     np.testing.assert_allclose(market.benchmark_returns, np.mean(expected, axis=1), rtol=1e-12, atol=1e-16)
-    assert market.benchmark == "equal weight"
+    assert market.benchmark == "equal-weight index"
 
 
 def test_a_column_can_be_the_benchmark_and_then_is_no_asset(prices):

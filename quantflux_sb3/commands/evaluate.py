@@ -31,6 +31,8 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument("--split", type=str, default="test", help="train, validation or test")
     parser.add_argument("--out", type=str, default=None, help="JSON file for the figures")
     options = parse(parser, argv)
+    if options.out and not Path(options.out).resolve().parent.is_dir():
+        raise ValueError(f"There is no folder '{Path(options.out).resolve().parent}' to write --out into.")
     from quantflux_sb3.evaluation.backtest import backtest_model
     from quantflux_sb3.evaluation.baselines import run_baselines
     from quantflux_sb3.evaluation.metrics import table_rows

@@ -1,5 +1,6 @@
 """``quantflux generate``: synthetic prices from a saved generator."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def _writer(out: str) -> Any:
         return lambda table: table.to_csv(index=False).encode()
     if out.endswith(".csv.gz"):
         return lambda table: gzip.compress(table.to_csv(index=False).encode(), mtime=0)
+    if out.endswith(".parquet") and find_spec("pyarrow") is None:
+        raise ValueError("Writing .parquet needs pyarrow; pip install pyarrow, or write .csv.")
     if out.endswith(".parquet"):
         return lambda table: table.to_parquet(index=False)
     raise ValueError(f"--out must end in .csv, .csv.gz or .parquet; got '{out}'.")

@@ -1,9 +1,12 @@
 """Parsing shared by the commands: one line for every mistake."""
 
 from argparse import ArgumentError
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser
 
 from quantflux_sb3.settings import Settings
@@ -20,10 +23,36 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Any:
     :return: namespace with dataclasses instantiated
     :raises ParsingError: with one line that says what is wrong
     """
+    for path in _config_files(argv):
+        check_config_file(path)
     try:
         return parser.instantiate(parser.parse_args(argv))
     except ArgumentError as error:
         raise ParsingError(f"{error.message} (see {parser.prog} --help)") from error
+
+
+def _config_files(argv: list[str]) -> list[str]:
+    following = [after for flag, after in pairwise(argv) if flag == "--config"]
+    return [*following, *(argument.partition("=")[2] for argument in argv if argument.startswith("--config="))]
+
+
+def check_config_file(path: str) -> None:
+    """
+    What jsonargparse passes over or explains badly: a file that is no YAML mapping, or a section that is no mapping.
+
+    :param path: of the file
+    :raises ParsingError: with one line that says what is wrong
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise ParsingError(f"The configuration '{path}' cannot be read as YAML: {reason}") from error
+    if not isinstance(content, dict):
+        raise ParsingError(f"The configuration '{path}' must be a mapping of settings; got {type(content).__name__}.")
+    for section in (item.name for item in fields(Settings) if is_dataclass(item.type)):
+        if section in content and not isinstance(content[section], dict):
+            raise ParsingError(f"`{section}` in '{path}' must be a mapping of settings; got {content[section]!r}.")
 
 
 def settings_parser(program: str, description: str) -> ArgumentParser:
@@ -45,4 +74,6 @@ def to_settings(options: Any) -> Settings:
     :param options: what :func:`parse` made of the flags of :func:`settings_parser`
     """
     values = {item.name: getattr(options, item.name) for item in fields(Settings)}
-    return Settings(**{**values, "tickers": tuple(values["tickers"]) if values["tickers"] else None})
+    values["tickers"] = tuple(values["tickers"]) if values["tickers"] else None
+    values["prices"] = str(Path(values["prices"]).resolve()) if values["prices"] else None  # a run can be resumed anywhere
+    return Settings(**values)

@@ -1,6 +1,8 @@
 """``quantflux run``: the whole experiment."""
 
+import shlex
 import sys
+from typing import Any
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
@@ -27,12 +29,13 @@ def run(argv: list[str]) -> int:
     :param argv: arguments after ``run``
     :return: exit code
     """
-    parser = make_parser()
-    if "--quick" in argv:
+    options = parse(make_parser(), argv)
+    if options.resume:
+        return _resume(options, argv)
+    if options.quick:
+        parser = make_parser()
         parser.set_defaults(QUICK)
-    if "--resume" in argv:
-        return _resume(parser, argv)
-    options = parse(parser, argv)
+        options = parse(parser, argv)
     settings = to_settings(options)
     from quantflux_sb3.experiment import Prepared
 
@@ -42,23 +45,17 @@ def run(argv: list[str]) -> int:
     return _go(prepared, folder)
 
 
-def _resume(parser: ArgumentParser, argv: list[str]) -> int:
-    options = parse(parser, argv)
+def _resume(options: Any, argv: list[str]) -> int:
     folder = RunFolder.existing(options.output, options.name)
     if folder.has(LAST_FILE):
         raise ValueError(f"The run '{folder.path}' is finished; see {folder / 'report.html'}.")
-    saved = make_parser()
-    settings = to_settings(parse(saved, ["--config", str(folder / "config.yml"), *_without_quick(argv)]))
+    # What --quick meant stands in the saved configuration, which comes first; flags given now come on top.
+    settings = to_settings(parse(make_parser(), ["--config", str(folder / "config.yml"), *argv]))
     if settings.to_yaml() != (folder / "config.yml").read_text(encoding="utf-8"):
         raise ValueError(f"The settings given differ from those of '{folder.path}'; resume without them, or start a new run.")
     from quantflux_sb3.experiment import Prepared
 
     return _go(Prepared.check(settings), folder)
-
-
-def _without_quick(argv: list[str]) -> list[str]:
-    """The saved configuration has what --quick meant already."""
-    return [argument for argument in argv if argument != "--quick"]
 
 
 def _go(prepared, folder: RunFolder) -> int:
@@ -69,9 +66,9 @@ def _go(prepared, folder: RunFolder) -> int:
     try:
         result = experiment.run()
     except KeyboardInterrupt:
+        again = shlex.join(["quantflux", "run", "--resume", "--output", str(folder.path.parent), "--name", folder.path.name])
         print(
-            f"\nquantflux: interrupted in stage '{experiment.stage}'; what was finished is kept. Go on with: "
-            f"quantflux run --resume --output {folder.path.parent} --name {folder.path.name}",
+            f"\nquantflux: interrupted in stage '{experiment.stage}'; what was finished is kept. Go on with: {again}",
             file=sys.stderr,
         )
         return 130

@@ -64,6 +64,8 @@ def _hand_over(script: str, argv: list[str]) -> int:
         function()
     except SystemExit as end:
         return int(end.code or 0)
+    except (AssertionError, ImportError) as error:
+        raise ValueError(f"rl_zoo3 {script}: {error}") from error
     finally:
         sys.argv = before
     return 0

@@ -139,15 +139,13 @@ class RegimeDDPMPipeline(DiffusionPipeline):
                 f"'{folder}' is not a saved RegimeDDPMPipeline: {missing[0]} is missing. "
                 "Give the folder that save_pretrained wrote."
             )
-        try:
-            components = {"unet": load_unet(folder / "unet"), "state": GeneratorState.load(folder)}
-        except (KeyError, TypeError, OSError, RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"'{folder}' is damaged or was saved by another version ({type(error).__name__}: {error}). Train it again."
-            ) from error
         diffusers_logging.disable_progress_bar()  # two small files; a bar would only be noise
         try:
+            components = {"unet": load_unet(folder / "unet"), "state": GeneratorState.load(folder)}
             return super().from_pretrained(str(folder), **(components | kwargs))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            raise ValueError(f"'{folder}' is damaged or was saved by another version ({reason}). Train it again.") from error
         finally:
             diffusers_logging.enable_progress_bar()
 

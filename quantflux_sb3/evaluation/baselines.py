@@ -1,5 +1,7 @@
 """What a user would pick instead of an agent: classical rules, by skfolio's optimisers where they need one."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from quantflux_sb3.config import PortfolioConfig
@@ -8,6 +10,7 @@ from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.market.data import MarketData
 from quantflux_sb3.sizing import TimingRule
 
+AGENT = "agent"
 EQUAL_WEIGHT = "equal weight"
 BASE_RULE = "base rule"
 
@@ -68,4 +71,8 @@ def run_baselines(
     :return: every baseline, the index last
     """
     rules = baseline_rules(float(np.max(config.max_weight)), timing)
-    return [*(backtest_rule(rule, market, split, config) for rule in rules), index_result(market, split, config)]
+    results = [backtest_rule(rule, market, split, config) for rule in rules]
+    index = index_result(market, split, config)
+    if index.name in (AGENT, *(result.name for result in results)):
+        index = replace(index, name=f"{index.name} (index)")
+    return [*results, index]

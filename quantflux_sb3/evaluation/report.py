@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quantflux_sb3.evaluation.plots import write_whole
+from quantflux_sb3.regimes import REGIMES
 
 #: Heading and format of every figure with a name of its own; others are shown by their key with three digits.
 FIGURES = {
@@ -40,7 +41,8 @@ FIGURES = {
     "beta": ("Beta", "{:.2f}"),
     "trades_per_year": ("Trades / year", "{:.1f}"),
     "effective_assets": ("Effective assets", "{:.1f}"),
-    "distance_to_equal_weight": ("Distance to equal weight", "{:.1%}"),
+    "distance_to_equal_weight": ("Distance to equal weight, invested part", "{:.1%}"),
+    "distance_to_equal_weight_rule": ("Distance to equal weight", "{:.1%}"),
     "distance_to_base_rule": ("Distance to its base rule", "{:.1%}"),
     "regime": ("Regime", "{}"),
     "days": ("Days", "{:,}"),
@@ -52,6 +54,19 @@ FIGURES = {
     "herfindahl": ("Herfindahl", "{:.3f}"),
     "cash_contribution": ("Return from cash", "{:+.1%}"),
     "cost_contribution": ("Return lost to costs", "{:+.1%}"),
+    "std": ("Daily deviation, mean of all series", "{:.2%}"),
+    "benchmark_std": ("Daily deviation, index", "{:.2%}"),
+    "kurtosis": ("Kurtosis, mean of all series", "{:.1f}"),
+    "benchmark_kurtosis": ("Kurtosis, index", "{:.1f}"),
+    "benchmark_leverage": ("Leverage effect, index", "{:+.3f}"),
+    "benchmark_acf": ("Autocorrelation of absolute returns, index", "{:.3f}"),
+    "acf_error": ("Error of that autocorrelation, all series", "{:.3f}"),
+    "benchmark_acf_error": ("Error of that autocorrelation, index", "{:.3f}"),
+    "correlation_error": ("Error of the correlations", "{:.3f}"),
+    "absolute_correlation_error": ("Error of the correlations of absolute returns", "{:.3f}"),
+    "too_near_share": ("Paths too near to training ones (1 % expected)", "{:.1%}"),
+    **{f"{name}_return": (f"64-day return, {name}", "{:+.1%}") for name in REGIMES},
+    **{f"{name}_windows": (f"Windows, {name}", "{:.0f}") for name in REGIMES},
 }
 MAIN_COLUMNS = tuple(FIGURES)[:8]
 TERMINAL_COLUMNS = tuple(FIGURES)[:7]

@@ -8,14 +8,12 @@ from typing import Any
 
 from quantflux_sb3.evaluation import plots
 from quantflux_sb3.evaluation.attribution import allocation_diagnostics, regime_attribution
-from quantflux_sb3.evaluation.baselines import BASE_RULE, EQUAL_WEIGHT
+from quantflux_sb3.evaluation.baselines import AGENT, BASE_RULE, EQUAL_WEIGHT
 from quantflux_sb3.evaluation.metrics import distance_between, performance, table_rows
 from quantflux_sb3.evaluation.report import ReportData, write_report
 from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.evaluation.statistics import sharpe_difference, verdict
 from quantflux_sb3.market.data import MarketData
-
-AGENT = "agent"
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,10 @@ class ExperimentSummary:
 
     @cached_property
     def by_name(self) -> dict[str, BacktestResult]:
-        return {result.name: result for result in (self.agent, *self.baselines)}
+        results = {result.name: result for result in (self.agent, *self.baselines)}
+        if len(results) != 1 + len(self.baselines):
+            raise ValueError(f"Two strategies have one name among {[self.agent.name, *(r.name for r in self.baselines)]}.")
+        return results
 
     @cached_property
     def differences(self) -> dict[str, dict[str, float]]:
@@ -61,13 +62,13 @@ class ExperimentSummary:
     def diagnostics(self) -> dict[str, float]:
         """What the agent did, in figures: how far from equal weight and from its own base rule it went, at what cost."""
         figures = performance(self.agent)
-        names = (
-            "distance_to_equal_weight", "annual_turnover", "annual_cost", "trades_per_year", "mean_exposure",
+        names = ( "annual_turnover", "annual_cost", "trades_per_year", "mean_exposure",
             "effective_assets",
         )  # fmt: skip
         allocation = allocation_diagnostics(self.agent, self.max_weight)
         return {
             "distance_to_base_rule": distance_between(self.agent, self.by_name[BASE_RULE]),
+            "distance_to_equal_weight_rule": distance_between(self.agent, self.by_name[EQUAL_WEIGHT]),
             **{name: figures[name] for name in names},
             **{name: value for name, value in allocation.items() if isinstance(value, float)},
         }

@@ -22,7 +22,8 @@ LONGEST_WINDOW = 126
 WARMUP_DAYS = LONGEST_WINDOW + 2
 #: Shortest split that an env accepts [rows that earn a return].
 MIN_SPLIT_DAYS = 21
-EQUAL_WEIGHT = "equal weight"
+#: Name of the benchmark where no index is given: a yardstick that pays no costs, unlike the strategy of that name.
+EQUAL_WEIGHT = "equal-weight index"
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,11 @@ def read_prices_file(path: str | Path) -> pd.DataFrame:
         if path.suffix.lower() in {".parquet", ".pq"}:
             frame = pd.read_parquet(path)
         else:
+            header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0, 1:].tolist()
+            if len(set(header)) < len(header):  # which pandas would rename in silence
+                raise ValueError(
+                    f"the columns {sorted({name for name in header if header.count(name) > 1})} stand there twice"
+                )
             frame = pd.read_csv(path, index_col=0)
     except (ValueError, OSError, ImportError) as error:
         raise ValueError(f"'{path}' cannot be read as a table of prices: {str(error).splitlines()[0]}") from error
