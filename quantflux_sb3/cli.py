@@ -5,7 +5,7 @@ Exit codes: 0 done; 2 bad input, with one line on stderr and nothing written; 13
 """
 
 import sys
-from collections.abc import Callable
+from importlib import import_module
 
 USAGE = """usage: quantflux COMMAND ...
 
@@ -17,6 +17,9 @@ USAGE = """usage: quantflux COMMAND ...
   data       list or fetch prices
 
 quantflux COMMAND --help tells more. For research and education, not for live trading."""
+
+#: Module of ``quantflux_sb3.commands`` that holds each command's function; loaded only when it is called.
+_COMMANDS = {"run": "run", "train": "zoo", "enjoy": "zoo", "evaluate": "evaluate", "generate": "generate", "data": "data"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,7 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in _COMMANDS:
         return _fail(f"unknown command '{argv[0]}'; expected one of {', '.join(_COMMANDS)}")
     try:
-        return _COMMANDS[argv[0]](argv[1:])
+        command = getattr(import_module(f"quantflux_sb3.commands.{_COMMANDS[argv[0]]}"), argv[0])
+        return command(argv[1:])
     except (ValueError, TypeError, ImportError) as error:
         return _fail(str(error))
     except OSError as error:
@@ -49,44 +53,3 @@ def main(argv: list[str] | None = None) -> int:
 def _fail(message: str) -> int:
     print(f"quantflux: {' '.join(message.split())}", file=sys.stderr)
     return 2
-
-
-def _run(argv: list[str]) -> int:
-    from quantflux_sb3.commands.run import run
-
-    return run(argv)
-
-
-def _train(argv: list[str]) -> int:
-    from quantflux_sb3.commands.zoo import train
-
-    return train(argv)
-
-
-def _enjoy(argv: list[str]) -> int:
-    from quantflux_sb3.commands.zoo import enjoy
-
-    return enjoy(argv)
-
-
-def _evaluate(argv: list[str]) -> int:
-    from quantflux_sb3.commands.evaluate import evaluate
-
-    return evaluate(argv)
-
-
-def _generate(argv: list[str]) -> int:
-    from quantflux_sb3.commands.generate import generate
-
-    return generate(argv)
-
-
-def _data(argv: list[str]) -> int:
-    from quantflux_sb3.commands.data import data
-
-    return data(argv)
-
-
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "run": _run, "train": _train, "enjoy": _enjoy, "evaluate": _evaluate, "generate": _generate, "data": _data,
-}  # fmt: skip
