@@ -569,7 +569,8 @@ def settle(drifted, target, wealth, rules):
 def settle_around_frozen(drifted, row, prices, wealth, rules, held):
     """
     Settle a trade on a day on which some assets are suspended: their positions stay what they are, so that their weights
-    grow a little as the others pay the costs. The rest is scaled to fit, and settled again until both agree.
+    grow a little as the others pay the costs. The rest is scaled to fit, and settled again until both agree. A trade that
+    would cost more than all that can be sold is left undone.
 
     :param drifted: weights before (n_assets + 1,)
     :param row: of the close
@@ -590,11 +591,13 @@ def settle_around_frozen(drifted, row, prices, wealth, rules, held):
         return mu, turnover
     free = 1.0 - frozen
     for _ in range(50):
-        fit = max(1.0 - frozen / mu, 0.0) / free if mu > 0.0 and free > 0.0 else 0.0
+        if mu <= frozen + 1e-9 or free <= 1e-12:  # only what cannot be sold could pay for the trade
+            return 1.0, 0.0
+        fit = (1.0 - frozen / mu) / free
         free *= fit
         for i in range(n + 1):
             if i < n and prices.days[row, status + i] == SUSPENDED:
-                held[i] = drifted[i] / mu if mu > 0.0 else drifted[i]
+                held[i] = drifted[i] / mu
             else:
                 held[i] *= fit
         previous = mu
@@ -674,6 +677,7 @@ def decide(request, row, prices, rules, state, record):
     else:
         left, turnover = settle_around_frozen(weights, row, prices, state[WEALTH], rules, held)
     if turnover == 0.0:
+        copy_into(weights, held)
         record[REASON] = NOTHING_TO_TRADE
         return
     record[TURNOVER], record[COST], record[REBALANCED] = turnover, 1.0 - left, 1.0
