@@ -120,6 +120,7 @@ def test_ctrl_c_keeps_finished_stages_and_resume_goes_on(tmp_path):
     process = subprocess.Popen(
         [quantflux, "run", "--quick", "--name", "cut"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True,
         stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs inherit that it is ignored
     )  # fmt: skip
     generator = tmp_path / "runs" / "cut" / "generator"
     deadline = time.monotonic() + 120
