@@ -223,7 +223,7 @@ def _generator_table(figures: Mapping[str, Any]) -> tuple[list[str], list[tuple[
     by_column = {name: value if isinstance(value, Mapping) else {"value": value} for name, value in figures.items()}
     columns = list(dict.fromkeys(column for values in by_column.values() for column in values))
     rows = [
-        (name, [format_figure("", values[column]) if column in values else "" for column in columns])
+        (name, [format_figure(name, values[column]) if column in values else "" for column in columns])
         for name, values in by_column.items()
     ]
     return columns, rows
