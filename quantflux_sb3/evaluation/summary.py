@@ -62,9 +62,7 @@ class ExperimentSummary:
     def diagnostics(self) -> dict[str, float]:
         """What the agent did, in figures: how far from equal weight and from its own base rule it went, at what cost."""
         figures = performance(self.agent)
-        names = ( "annual_turnover", "annual_cost", "trades_per_year", "mean_exposure",
-            "effective_assets",
-        )  # fmt: skip
+        names = ("annual_turnover", "annual_cost", "trades_per_year", "mean_exposure", "effective_assets")
         allocation = allocation_diagnostics(self.agent, self.max_weight)
         return {
             "distance_to_base_rule": distance_between(self.agent, self.by_name[BASE_RULE]),
