@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from quantflux_sb3.config import GroupCap, LongShort, PortfolioConfig
-from quantflux_sb3.core import PortfolioCore
+from quantflux_sb3.core import PortfolioCore, to_weights
 from quantflux_sb3.costs import CostModel
 from quantflux_sb3.dynamics import (
     COST,
@@ -20,6 +20,7 @@ from quantflux_sb3.dynamics import (
     project_grouped,
 )  # fmt: skip
 from quantflux_sb3.env import QuantFluxEnv
+from quantflux_sb3.evaluation.backtest import replay
 from quantflux_sb3.market import MarketData
 
 COSTS = CostModel(0.001, 0.0005, 0.002, 0.0001)
@@ -207,3 +208,19 @@ def test_action_space_and_observation_of_long_short(make_market):
         obs, reward, *_, info = env.step(env.action_space.sample())
         assert env.observation_space.contains(obs) and np.isfinite(reward)
     assert info["weights"][:-1].min() < 0.0
+
+
+def test_backtest_of_a_long_short_agent_keeps_its_short_positions(make_market):
+    settings = dict(split="all", episode_length=None, max_weight=0.6, long_short=LongShort(1.5, 0.02), costs=COSTS)
+    market = make_market(400, 4, 10)
+    core, steps = episode(market, 150, **{k: v for k, v in settings.items() if k not in ("split", "episode_length")})
+    rng, low = np.random.default_rng(0), -1.0
+    requests = np.empty((len(steps), 5))
+    to_weights(np.concatenate([rng.uniform(low, 1.0, (1, 5)) ** 3 for _ in steps]), requests, True)
+    fresh = PortfolioCore(1, market, PortfolioConfig(**settings))
+    start, stop = fresh.windows[0]
+    fresh.begin(0, int(start), int(stop))
+    result = replay("short", fresh, requests, np.ones(len(steps), dtype=bool))
+    np.testing.assert_array_equal(result.weights, [held for _, held, *_ in steps])
+    assert result.weights[:, :-1].min() < -0.2
+    assert result.wealth[-1] == pytest.approx(core.state[0, WEALTH], rel=1e-12)

@@ -115,7 +115,7 @@ def replay(name: str, core: PortfolioCore, requests: np.ndarray, decides: np.nda
     :return: what happened
     """
     weights = np.empty_like(requests)
-    if not to_weights(requests, weights):
+    if not to_weights(requests, weights, core.config.long_short is not None):
         raise ValueError(f"'{name}' asked for weights that are not finite.")
     first = int(core.clock[0, ROW])
     records = np.zeros((len(requests), core.records.shape[1]))
