@@ -68,6 +68,17 @@ class PortfolioCore:
             raise ValueError(f"Decisions are sized by a {type(sizing.rule).__name__} already; is the env wrapped twice?")
         self.sizing = (*self.sizing, sizing)
 
+    def adopt(self, other: "PortfolioCore") -> None:
+        """
+        Observe and size as another core does.
+
+        :param other: whose sources and rules to take
+        """
+        for source in other.sources:
+            self.add_observation(source)
+        for sizing in other.sizing:
+            self.add_sizing(sizing)
+
     def _lay_out(self) -> None:
         blocks, self.table = self.pool.observation(self.sources)
         short = self.config.long_short is not None

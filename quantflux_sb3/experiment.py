@@ -35,6 +35,7 @@ from quantflux_sb3.evaluation.summary import AGENT, ExperimentSummary
 from quantflux_sb3.market import DateSplits, MarketData, Region, detect_region, get_region, load_market
 from quantflux_sb3.run_folder import LAST_FILE, RunFolder
 from quantflux_sb3.settings import Settings
+from quantflux_sb3.sizing import TimingRule
 from quantflux_sb3.vec_env import make_quantflux_vec_env
 from quantflux_sb3.vec_wrappers import VecMarketTiming
 
@@ -91,6 +92,16 @@ class Prepared:
         config.rules(market.assets)
         _check_trainable(settings, market, config)
         return cls(settings, region, market, config)
+
+    @property
+    def timing(self) -> TimingRule | None:
+        """Exposure rule of the agent and of its base rule; None if the policy chooses its exposure."""
+        return self.settings.timing if self.settings.use_timing else None
+
+    @property
+    def wrappers(self) -> list[Callable]:
+        """Vec wrappers of the agent's env."""
+        return [partial(VecMarketTiming, **vars(self.timing))] if self.timing else []
 
     @property
     def subtitle(self) -> str:
@@ -215,10 +226,6 @@ class Experiment:
         each = share / len(synthetic)
         return [(self.market, 1.0 - share), *((market, each) for market in synthetic)]
 
-    @property
-    def wrappers(self) -> list[Callable]:
-        return [partial(VecMarketTiming, **vars(self.settings.timing))] if self.settings.use_timing else []
-
     def _train_agents(self, markets: list[Any]) -> None:
         for number in range(self.settings.agent.n_seeds):
             name = f"agents/seed-{number}.zip"
@@ -227,8 +234,8 @@ class Experiment:
                 self.folder.write(name, model.save)
 
     def _train_agent(self, markets: list[Any], seed: int) -> PPO:
-        agent = self.settings.agent
-        venv = make_quantflux_vec_env(agent.n_envs, markets, seed=seed, wrappers=self.wrappers, **vars(self.prepared.config))
+        agent, prepared = self.settings.agent, self.prepared
+        venv = make_quantflux_vec_env(agent.n_envs, markets, seed=seed, wrappers=prepared.wrappers, **vars(prepared.config))
         policy_kwargs: dict[str, Any] = {"optimizer_kwargs": {"fused": True}}
         if agent.policy.endswith("SoftmaxPolicy"):
             policy_kwargs["log_std_init"] = agent.log_std_init
@@ -241,17 +248,16 @@ class Experiment:
 
     def _backtest(self, number: int, split: str):
         model = PPO.load(self.folder / f"agents/seed-{number}.zip", device="cpu")
-        return backtest_model(model, self.market, split, self.prepared.config, self.wrappers, AGENT)
+        return backtest_model(model, self.market, split, self.prepared.config, self.prepared.wrappers, AGENT)
 
     def _evaluate(self, quality: dict[str, Any]) -> ExperimentSummary:
         numbers = range(self.settings.agent.n_seeds)
         validation = {number: performance(self._backtest(number, "validation"))["sharpe_ratio"] for number in numbers}
         chosen = max(numbers, key=validation.__getitem__)
         test = {number: self._backtest(number, "test") for number in numbers}
-        timing = self.settings.timing if self.settings.use_timing else None
         result = ExperimentSummary(
             market=self.market, agent=test[chosen],
-            baselines=run_baselines(self.market, "test", self.prepared.config, timing),
+            baselines=run_baselines(self.market, "test", self.prepared.config, self.prepared.timing),
             seeds={
                 self.settings.seed + number: {
                     "validation_sharpe_ratio": validation[number],

@@ -69,11 +69,6 @@ class ObservationLayout:
     def n_assets(self) -> int:
         return max((block.n_assets for block in self.blocks), default=0)
 
-    @property
-    def schema(self) -> tuple[tuple[str, tuple[str, ...], bool], ...]:
-        """Everything but the number of assets: what two spaces must share for one equivariant network to serve both."""
-        return tuple((block.name, block.columns, block.n_assets > 0) for block in self.blocks)
-
 
 class PortfolioBox(spaces.Box):
     """

@@ -56,10 +56,7 @@ class QuantFluxVecEnv(VecEnv):
         :param changes: settings that differ
         """
         venv = cls(n_envs, market, **{**vars(core.config), **changes})
-        for source in core.sources:
-            venv.core.add_observation(source)
-        for sizing in core.sizing:
-            venv.core.add_sizing(sizing)
+        venv.core.adopt(core)
         venv.observation_space = PortfolioBox(venv.core.layout)
         return venv
 

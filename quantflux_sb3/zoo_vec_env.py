@@ -27,10 +27,7 @@ class BatchedVecEnv(QuantFluxVecEnv):
             raise ValueError(f"--vec-env batched cannot take the wrappers {foreign}; use --vec-env dummy.")
         markets = list(zip(core.pool.markets, core.pool.weights, strict=True))
         super().__init__(len(env_fns), markets, **vars(core.config))
-        for source in core.sources:
-            self.core.add_observation(source)
-        for sizing in core.sizing:
-            self.core.add_sizing(sizing)
+        self.core.adopt(core)
         self.observation_space = PortfolioBox(self.core.layout)
         first.close()
 

@@ -1,7 +1,6 @@
 """``quantflux evaluate``: backtest a saved model on unseen real days, beside the baselines."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -39,15 +38,11 @@ def evaluate(argv: list[str]) -> int:
     from quantflux_sb3.evaluation.plots import write_whole
     from quantflux_sb3.evaluation.report import results_table
     from quantflux_sb3.experiment import Prepared
-    from quantflux_sb3.vec_wrappers import VecMarketTiming
 
     prepared = Prepared.check(to_settings(options))
-    settings = prepared.settings
     model = load_model(options.model, options.algo)
-    wrappers = [partial(VecMarketTiming, **vars(settings.timing))] if settings.use_timing else []
-    agent = backtest_model(model, prepared.market, options.split, prepared.config, wrappers)
-    timing = settings.timing if settings.use_timing else None
-    rows = table_rows([agent, *run_baselines(prepared.market, options.split, prepared.config, timing)])
+    agent = backtest_model(model, prepared.market, options.split, prepared.config, prepared.wrappers)
+    rows = table_rows([agent, *run_baselines(prepared.market, options.split, prepared.config, prepared.timing)])
     if options.out:
         write_whole(options.out, (json.dumps(rows, indent=2) + "\n").encode())
     console = Console()
