@@ -11,6 +11,7 @@ from quantflux_sb3.dynamics import (
     BENCHMARK_RETURN,
     COST,
     EXPOSURE,
+    KNOWN_ROW,
     PORTFOLIO_RETURN,
     REBALANCED,
     RECORD_HEAD,
@@ -50,7 +51,7 @@ def known_regimes(env: VecEnv, infos: list[dict[str, Any]]) -> np.ndarray | None
     """
     core = getattr(env.unwrapped, "core", None)
     if isinstance(core, PortfolioCore):
-        return core.prices.regime_probs[core.known_rows].argmax(axis=1)
+        return core.prices.regime_probs[core.records[:, KNOWN_ROW].astype(int)].argmax(axis=1)
     if not infos or "regime" not in infos[0]:
         return None
     return np.array([REGIMES.index(info["regime"]) for info in infos])

@@ -8,14 +8,28 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from numba import njit
 
 from quantflux_sb3 import dynamics
 from quantflux_sb3.config import PortfolioConfig
-from quantflux_sb3.dynamics import KNOWN, PORTFOLIO_COLUMNS, RECORD_HEAD, ROW, STATE_HEAD
+from quantflux_sb3.dynamics import (
+    AS_WEIGHTS,
+    FINAL_WEALTH,
+    KNOWN_ROW,
+    LAST_ROW,
+    LONG_ONLY,
+    LONG_SHORT,
+    NOT_FINITE,
+    PORTFOLIO_COLUMNS,
+    RECORD_HEAD,
+    ROW,
+    STATE_HEAD,
+    STEPPED,
+)
 from quantflux_sb3.layout import Block, ObservationLayout
 from quantflux_sb3.pool import BlockSource, MarketPool
 from quantflux_sb3.sizing import Sizing
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 class PortfolioCore:
@@ -34,11 +48,11 @@ class PortfolioCore:
         if self.config.risk_free is not None:
             self.pool = self.pool.with_risk_free(self.config.risk_free)  # which sizing rules read as well
         self.prices = self.pool.prices
-        self._long_short = self.config.long_short is not None
+        self.reading = LONG_SHORT if self.config.long_short else LONG_ONLY
         self.state = dynamics.new_state(n_envs, self.n_assets)
-        self.clock = np.zeros((n_envs, 3), dtype=np.int64)
-        self.records = np.zeros((n_envs, RECORD_HEAD + 2 * (self.n_assets + 1)))
+        self.clock = np.zeros((n_envs, 2), dtype=np.int64)
         self.requests = np.zeros((n_envs, self.n_assets + 1))
+        self.records = np.zeros((n_envs, RECORD_HEAD + 2 * (self.n_assets + 1)))
         self.sources: tuple[BlockSource, ...] = ()
         self.sizing: tuple[Sizing, ...] = ()
         self._lay_out()
@@ -88,6 +102,7 @@ class PortfolioCore:
             Block("portfolio", PORTFOLIO_COLUMNS, limit=limit, signed=short),
         )
         self.layout = ObservationLayout((*blocks, *portfolio))
+        self._obs_shape = (self.n_envs, self.layout.size)
 
     def action_space(self) -> spaces.Box:
         """
@@ -100,11 +115,6 @@ class PortfolioCore:
     def observed_rows(self) -> np.ndarray:
         """Last row of the pool that each env's next decision may know (n_envs,)."""
         return self.clock[:, ROW] - self.rules.lag
-
-    @property
-    def known_rows(self) -> np.ndarray:
-        """Last row of the pool that each env's last decision knew (n_envs,)."""
-        return self.clock[:, KNOWN]
 
     @property
     def weights(self) -> np.ndarray:
@@ -135,73 +145,68 @@ class PortfolioCore:
         :param stop: one past the last row that earns
         """
         self.state[env] = dynamics.new_state(1, self.n_assets)[0]
-        self.clock[env] = start - 1, stop, start - 1 - self.rules.lag
+        self.clock[env] = start - 1, stop
+
+    def opening_record(self, env: int) -> np.ndarray:
+        """
+        :return: what a record says before the first step of an episode: nothing held but cash (record_size,)
+        """
+        record, row = np.zeros(self.records.shape[1]), self.clock[env, ROW]
+        record[FINAL_WEALTH], record[LAST_ROW], record[KNOWN_ROW] = 1.0, row, row - self.rules.lag
+        record[[RECORD_HEAD + self.n_assets, -1]] = 1.0
+        return record
 
     def observe(self, env: int) -> np.ndarray:
         """
         :return: observation of one env, a fresh array (obs_size,)
         """
-        obs = np.empty(self.layout.size, dtype=np.float32)
-        dynamics.observe(self.table, self.rules.lag, self.state[env], self.clock[env], obs)
-        return obs
+        obs = np.empty((1, self.layout.size), dtype=np.float32)
+        dynamics.observe(self.table, self.clock[env, ROW], self.rules.lag, self.state[env], self.n_assets, obs, 0)
+        return obs[0]
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def step(self, actions: np.ndarray) -> np.ndarray:
         """
+        Step every env; ``records`` is then a fresh array with what happened.
+
         :param actions: (n_envs, n_assets + 1), not negative; divided by their sum, all zeros are all cash
-        :return: fresh observations (n_envs, obs_size), rewards (n_envs,), ruined and ended (n_envs, 2)
+        :return: fresh observations (n_envs, obs_size)
+        :raises TypeError: if an action is not made of numbers
         :raises ValueError: if an action has the wrong shape or is not finite
         :raises RuntimeError: if an episode has ended or not begun
         """
-        actions = np.asarray(actions)
+        if actions.dtype is not _FLOAT32 or actions.shape != self.requests.shape or not actions.flags.carray:
+            actions = self._check(actions)
+        reading = self._size(actions) if self.sizing else self.reading
+        obs = np.empty(self._obs_shape, dtype=_FLOAT32)
+        records = np.empty(self.records.shape)
+        status = dynamics.step_batch(
+            self.requests if self.sizing else actions, reading, self.config.decision_interval, self.prices.days,
+            self.rules.numbers, self.rules.assets, self.table, self.state, self.clock, self.requests, records, obs,
+        )  # fmt: skip
+        if status != STEPPED:
+            self._refuse(actions, status)
+        self.records = records
+        return obs
+
+    def _size(self, actions: np.ndarray) -> int:
+        """Read actions as requests and size those; tells how the kernel reads what comes out."""
+        if not dynamics.read_actions(actions, self.reading, self.requests):
+            self._refuse(actions, NOT_FINITE)
+        for sizing in reversed(self.sizing):
+            sizing.apply(self.requests, self.pool, self.observed_rows)
+        return AS_WEIGHTS
+
+    def _check(self, actions: np.ndarray) -> np.ndarray:
         if actions.dtype.kind not in "fiub":
             raise TypeError(f"Actions must be finite numbers; got an array of {actions.dtype}.")
-        if actions.dtype.kind == "b":
-            actions = actions.astype(np.float64)
         if actions.shape != self.requests.shape:
             raise ValueError(
                 f"Actions have shape {actions.shape}; expected {self.requests.shape}: one weight per asset, then cash."
             )
-        if not to_weights(actions, self.requests, self._long_short):
-            raise ValueError(f"Actions must be finite numbers; got {actions[~np.isfinite(actions).all(axis=1)][0]}.")
-        for sizing in reversed(self.sizing):
-            sizing.apply(self.requests, self.pool, self.observed_rows)
-        obs = np.empty((self.n_envs, self.layout.size), dtype=np.float32)
-        rewards, dones = np.empty(self.n_envs), np.empty((self.n_envs, 2), dtype=np.bool_)
-        running = dynamics.step_batch(
-            self.requests, self.config.decision_interval, self.prices, self.rules, self.table, self.state, self.clock,
-            self.records, obs, rewards, dones,
-        )  # fmt: skip
-        if not running:
-            raise RuntimeError("An episode has ended or not begun: call reset() before step().")
-        return obs, rewards, dones
+        return np.array(actions, dtype=np.float64, order="C")
 
-
-@njit(cache=True)
-def to_weights(actions, out, long_short=False):
-    """
-    Read actions as weights. Long only: divide each by its sum; what is below zero counts as zero, and all zeros are all cash.
-    Long-short: the numbers are the weights of the assets, and cash is what is left.
-
-    :param actions: (n, n_assets + 1)
-    :param out: receives weights (n, n_assets + 1), rows sum to 1
-    :param long_short: see above
-    :return: whether every action was finite
-    """
-    last = actions.shape[1] - 1
-    for b in range(actions.shape[0]):
-        total = 0.0
-        for i in range(last + 1):
-            value = float(actions[b, i])
-            if not np.isfinite(value):
-                return False
-            out[b, i] = min(max(value, -1.0), 1.0) if long_short else max(value, 0.0)
-            if i < last or not long_short:
-                total += out[b, i]
-        if long_short:
-            out[b, last] = 1.0 - total
-        elif total <= 0.0:
-            out[b, last] = 1.0
-        else:
-            for i in range(last + 1):
-                out[b, i] /= total
-    return True
+    def _refuse(self, actions: np.ndarray, status: int) -> None:
+        if status == NOT_FINITE:
+            finite = np.isfinite(np.abs(actions, dtype=np.float64).sum(axis=1))
+            raise ValueError(f"Actions must be finite numbers; got {actions[~finite][0]}.")
+        raise RuntimeError("An episode has ended or not begun: call reset() before step().")

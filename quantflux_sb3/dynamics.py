@@ -21,11 +21,15 @@ WEALTH, PEAK, DAYS_HELD, STATE_HEAD = 0, 1, 2, 3
 #: What follows the asset weights in the portfolio part of an observation.
 PORTFOLIO_COLUMNS = ("cash", "drawdown", "days_held", "exposure")
 PORTFOLIO_TAIL = len(PORTFOLIO_COLUMNS)
-#: Columns of the clock (n_envs, 3): row of the next decision, one past the last row that earns, last row that was known to
-#: the decision before.
-ROW, STOP, KNOWN = 0, 1, 2
-#: Columns of the record of one step (n_envs, RECORD_HEAD + 2 * (n_assets + 1)); then come held and target weights.
-TURNOVER, COST, REBALANCED, EXPOSURE, PORTFOLIO_RETURN, BENCHMARK_RETURN, DRAWDOWN, REASON, TERMS = range(9)
+#: Columns of the clock (n_envs, 2): row of the next decision, one past the last row that earns.
+ROW, STOP = 0, 1
+#: Columns of the record of one step (n_envs, RECORD_HEAD + 2 * (n_assets + 1)); then come held and target weights. The last
+#: day earned and the last row that the decision knew are rows of the prices; ENDED is one of the three values below.
+(
+    TURNOVER, COST, REBALANCED, EXPOSURE, PORTFOLIO_RETURN, BENCHMARK_RETURN, DRAWDOWN, REASON, FINAL_WEALTH, LAST_ROW,
+    KNOWN_ROW, REWARD, ENDED, TERMS,
+) = range(14)  # fmt: skip
+RUNNING, TERMINATED, TRUNCATED = 0, 1, 2
 #: Why there was a trade, or none; ``record[REASON]`` is an index into it.
 TRADE_REASONS = (
     "no decision", "within thresholds", "traded too recently", "nothing to trade",
@@ -43,7 +47,10 @@ RECORD_HEAD = TERMS + N_TERMS
 RUIN = 1e-6
 #: Days held before the first trade of an episode: so many that the first decision always trades.
 NEVER = 1e9
-
+#: How actions are read; see :func:`read_action`.
+AS_WEIGHTS, LONG_ONLY, LONG_SHORT = 0, 1, 2
+#: What :func:`step_batch` did: a step of every env, or nothing.
+STEPPED, NOT_FINITE, NOT_RUNNING = 0, 1, 2
 
 #: Columns of the days behind the returns of the assets, counted from ``n_assets``; then come regime probabilities, the status
 #: of the assets, and whether every asset trades (1) as the very last column.
@@ -396,53 +403,57 @@ def project_allowed(values, lower, upper, total, rules, out):
 
 
 @njit(cache=True)
-def limits_now(drifted, row, prices, rules, lower, upper):
+def limits_now(row, prices, rules, state, limits):
     """
     Limits on the assets at a close: those of the rules; frozen where an asset is suspended, zero where it is not listed.
 
-    :param drifted: weights now (n_assets + 1,)
     :param row: of the close
     :param prices: see :class:`Prices`
     :param rules: see :class:`Rules`
-    :param lower: receives lower limits (n_assets,)
-    :param upper: receives upper limits (n_assets,)
+    :param state: (state_size,)
+    :param limits: receives lower and upper limits (2, n_assets)
     """
-    copy_into(rules.assets[MIN_WEIGHT], lower)
-    copy_into(rules.assets[MAX_WEIGHT], upper)
+    n = limits.shape[1]
+    for i in range(n):
+        limits[0, i] = rules.assets[MIN_WEIGHT, i]
+        limits[1, i] = rules.assets[MAX_WEIGHT, i]
     if prices.days[row, -1] > 0.0:
         return
-    status = prices.days.shape[1] - 1 - lower.shape[0]
-    for i in range(lower.shape[0]):
+    status = prices.days.shape[1] - 1 - n
+    for i in range(n):
         if prices.days[row, status + i] != TRADABLE:
-            frozen = drifted[i] if prices.days[row, status + i] == SUSPENDED else 0.0
-            lower[i], upper[i] = frozen, frozen
+            frozen = state[STATE_HEAD + i] if prices.days[row, status + i] == SUSPENDED else 0.0
+            limits[0, i], limits[1, i] = frozen, frozen
 
 
 @njit(cache=True)
-def constrain(request, lower, upper, rules, out):
+def constrain(source, at, limits, rules, out, to):
     """
     The nearest allowed portfolio: assets within their limits, at the exposure that was asked for if the limits allow it.
 
-    :param request: weights with cash last (n_assets + 1,), sum 1
-    :param lower: limits now (n_assets,)
-    :param upper: limits now (n_assets,)
+    :param source: holds weights with cash last, sum 1
+    :param at: where they begin
+    :param limits: lower and upper limits now (2, n_assets)
     :param rules: further limits
-    :param out: receives allowed weights with cash last (n_assets + 1,)
+    :param out: receives allowed weights with cash last
+    :param to: where they begin
     """
-    n = request.shape[0] - 1
+    n = limits.shape[1]
     exposure, gross, allowed = 0.0, 0.0, rules.numbers.shape[0] == GROUP_MAX
     for i in range(n):
-        exposure += request[i]
-        gross += abs(request[i])
-        allowed = allowed and lower[i] <= request[i] <= upper[i]
+        weight = source[at + i]
+        exposure += weight
+        gross += abs(weight)
+        allowed = allowed and limits[0, i] <= weight <= limits[1, i]
     if allowed and (rules.numbers[GROSS_LIMIT] == 0.0 or gross <= rules.numbers[GROSS_LIMIT]):
-        copy_into(request, out)
+        for i in range(n + 1):
+            out[to + i] = source[at + i]
     else:
-        project_allowed(request[:n], lower, upper, exposure, rules, out)
+        project_allowed(source[at : at + n], limits[0], limits[1], exposure, rules, out[to : to + n + 1])
 
 
 @njit(cache=True)
-def to_band_edge(drifted, target, lower, upper, rules, out):
+def to_band_edge(drifted, target, limits, rules, out):
     """
     The allowed portfolio nearest to the drifted one inside the no-trade band around the target.
 
@@ -450,8 +461,7 @@ def to_band_edge(drifted, target, lower, upper, rules, out):
 
     :param drifted: weights now (n_assets + 1,)
     :param target: allowed target (n_assets + 1,)
-    :param lower: limits now (n_assets,)
-    :param upper: limits now (n_assets,)
+    :param limits: lower and upper limits now (2, n_assets)
     :param rules: limits and thresholds
     :param out: receives weights after the trade (n_assets + 1,)
     """
@@ -459,8 +469,8 @@ def to_band_edge(drifted, target, lower, upper, rules, out):
     low, high = np.empty(n), np.empty(n)
     wanted, exposure = 0.0, 0.0
     for i in range(n):
-        low[i] = max(lower[i], target[i] - rules.numbers[REBALANCE_THRESHOLD])
-        high[i] = min(upper[i], target[i] + rules.numbers[REBALANCE_THRESHOLD])
+        low[i] = max(limits[0, i], target[i] - rules.numbers[REBALANCE_THRESHOLD])
+        high[i] = min(limits[1, i], target[i] + rules.numbers[REBALANCE_THRESHOLD])
         wanted += target[i]
         exposure += drifted[i]
     total = min(max(exposure, wanted - rules.numbers[EXPOSURE_THRESHOLD]), wanted + rules.numbers[EXPOSURE_THRESHOLD])
@@ -468,19 +478,18 @@ def to_band_edge(drifted, target, lower, upper, rules, out):
 
 
 @njit(cache=True)
-def limit_turnover(drifted, lower, upper, rules, held):
+def limit_turnover(drifted, limits, rules, held):
     """
     Go only so far towards a portfolio as the turnover limit allows. Weights beyond their limits come back first.
 
     :param drifted: weights now (n_assets + 1,)
-    :param lower: limits now (n_assets,)
-    :param upper: limits now (n_assets,)
+    :param limits: lower and upper limits now (2, n_assets)
     :param rules: see :class:`Rules`
     :param held: the allowed portfolio wanted; receives the one that is reached (n_assets + 1,)
     """
     n = held.shape[0]
     nearest = np.empty(n)
-    constrain(drifted, lower, upper, rules, nearest)
+    constrain(drifted, 0, limits, rules, nearest, 0)
     forced, further = 0.0, 0.0
     for i in range(n - 1):
         forced += abs(nearest[i] - drifted[i])
@@ -494,26 +503,27 @@ def limit_turnover(drifted, lower, upper, rules, held):
 
 
 @njit(cache=True)
-def gate(drifted, target, days_held, rules):
+def gate(state, record, rules):
     """
     Whether to trade, and why: drift of a weight, drift of the exposure, or holding time.
 
-    :param drifted: weights now (n_assets + 1,)
-    :param target: allowed target (n_assets + 1,)
-    :param days_held: days since the last trade
+    :param state: has the weights now (state_size,)
+    :param record: has the allowed target (record_size,)
     :param rules: thresholds
     :return: index into ``TRADE_REASONS``; at least ``WEIGHT_DRIFT`` means trade
     """
-    if days_held < rules.numbers[MIN_HOLDING_DAYS]:
+    n = rules.assets.shape[1]
+    target = RECORD_HEAD + n + 1
+    if state[DAYS_HELD] < rules.numbers[MIN_HOLDING_DAYS]:
         return TOO_RECENT
     drift = 0.0
-    for i in range(target.shape[0] - 1):
-        drift = max(drift, abs(target[i] - drifted[i]))
+    for i in range(n):
+        drift = max(drift, abs(record[target + i] - state[STATE_HEAD + i]))
     if drift > rules.numbers[REBALANCE_THRESHOLD]:
         return WEIGHT_DRIFT
-    if abs(target[-1] - drifted[-1]) > rules.numbers[EXPOSURE_THRESHOLD]:
+    if abs(record[target + n] - state[STATE_HEAD + n]) > rules.numbers[EXPOSURE_THRESHOLD]:
         return EXPOSURE_DRIFT
-    return HOLDING_TIME if days_held >= rules.numbers[MAX_HOLDING_DAYS] else WITHIN_THRESHOLDS
+    return HOLDING_TIME if state[DAYS_HELD] >= rules.numbers[MAX_HOLDING_DAYS] else WITHIN_THRESHOLDS
 
 
 @njit(cache=True)
@@ -618,60 +628,46 @@ def add_reward_terms(record, regime_scale, drawdown_increase, days_held, rules):
     :param days_held: before this day's trade
     :param rules: weights of the terms
     """
-    weight = rules.numbers[REWARD_WEIGHTS:REGIME_SCALE]
-    portfolio, benchmark = record[PORTFOLIO_RETURN], record[BENCHMARK_RETURN]
-    n = rules.assets.shape[1]
-    held = record[RECORD_HEAD : RECORD_HEAD + n]
-    herfindahl, over = 0.0, 0.0
-    for i in range(n):
-        herfindahl += held[i] * held[i]
-        over += max(abs(held[i]) - rules.numbers[SOFT_MAX_WEIGHT], 0.0)
-    hasty = (
-        max(1.0 - days_held / rules.numbers[PATIENCE], 0.0)
-        if record[REBALANCED] > 0.0 and rules.numbers[PATIENCE] > 0.0
-        else 0.0
-    )
+    numbers, portfolio, benchmark = rules.numbers, record[PORTFOLIO_RETURN], record[BENCHMARK_RETURN]
+    herfindahl, over, hasty = 0.0, 0.0, 0.0
+    for i in range(rules.assets.shape[1]):
+        weight = record[RECORD_HEAD + i]
+        herfindahl += weight * weight
+        over += max(abs(weight) - numbers[SOFT_MAX_WEIGHT], 0.0)
+    if record[REBALANCED] > 0.0 and numbers[PATIENCE] > 0.0:
+        hasty = max(1.0 - days_held / numbers[PATIENCE], 0.0)
     growth = np.log(max(1.0 + portfolio, RUIN)) - np.log(max(1.0 + benchmark, RUIN))
-    record[TERMS] += weight[0] * growth
-    record[TERMS + 1] -= regime_scale * weight[1] * 0.5 * (portfolio * portfolio - benchmark * benchmark)
-    record[TERMS + 2] -= regime_scale * weight[2] * drawdown_increase
-    record[TERMS + 3] -= regime_scale * weight[3] * record[TURNOVER]
-    record[TERMS + 4] -= regime_scale * weight[4] * herfindahl
-    record[TERMS + 5] -= regime_scale * weight[5] * hasty
-    record[TERMS + 6] -= regime_scale * weight[6] * over
+    variance = 0.5 * (portfolio * portfolio - benchmark * benchmark)
+    record[TERMS] += numbers[REWARD_WEIGHTS] * growth
+    record[TERMS + 1] -= regime_scale * numbers[REWARD_WEIGHTS + 1] * variance
+    record[TERMS + 2] -= regime_scale * numbers[REWARD_WEIGHTS + 2] * drawdown_increase
+    record[TERMS + 3] -= regime_scale * numbers[REWARD_WEIGHTS + 3] * record[TURNOVER]
+    record[TERMS + 4] -= regime_scale * numbers[REWARD_WEIGHTS + 4] * herfindahl
+    record[TERMS + 5] -= regime_scale * numbers[REWARD_WEIGHTS + 5] * hasty
+    record[TERMS + 6] -= regime_scale * numbers[REWARD_WEIGHTS + 6] * over
 
 
 @njit(cache=True)
-def decide(request, row, prices, rules, state, record):
+def trade(row, prices, rules, state, record, limits):
     """
-    Decision part of a day: smooth and constrain the target, pass the gate, trade, pay.
+    Go to the target of the record, or as near as the rules let, and pay.
 
-    :param request: weights asked for (n_assets + 1,), sum 1
     :param row: of the close
     :param prices: see :class:`Prices`
     :param rules: see :class:`Rules`
     :param state: of this env, changed in place
     :param record: of this step, changed in place
+    :param limits: on the assets now (2, n_assets)
     """
-    n = request.shape[0]
-    weights, smoothed = state[STATE_HEAD : STATE_HEAD + n], state[STATE_HEAD + n : STATE_HEAD + 2 * n]
+    n = limits.shape[1] + 1
+    weights = state[STATE_HEAD : STATE_HEAD + n]
     held, target = record[RECORD_HEAD : RECORD_HEAD + n], record[RECORD_HEAD + n :]
-    begins, untraded = state[DAYS_HELD] == NEVER, state[DAYS_HELD] >= NEVER
-    for i in range(n):
-        smoothed[i] = request[i] if begins else smoothed[i] + rules.numbers[SMOOTHING] * (request[i] - smoothed[i])
-    lower, upper = np.empty(n - 1), np.empty(n - 1)
-    limits_now(weights, row, prices, rules, lower, upper)
-    constrain(smoothed, lower, upper, rules, target)
-    copy_into(weights, held)
-    record[REASON] = gate(weights, target, state[DAYS_HELD], rules)
-    if record[REASON] < WEIGHT_DRIFT:
-        return
-    if rules.numbers[TO_BAND] > 0.0 and not untraded:
-        to_band_edge(weights, target, lower, upper, rules, held)
+    if rules.numbers[TO_BAND] > 0.0 and state[DAYS_HELD] < NEVER:
+        to_band_edge(weights, target, limits, rules, held)
     else:
         copy_into(target, held)
     if rules.numbers[MAX_TURNOVER] < np.inf:
-        limit_turnover(weights, lower, upper, rules, held)
+        limit_turnover(weights, limits, rules, held)
     if prices.days[row, -1] > 0.0:
         left, turnover = settle(weights, held, state[WEALTH], rules)
     else:
@@ -686,6 +682,32 @@ def decide(request, row, prices, rules, state, record):
 
 
 @njit(cache=True)
+def decide(request, row, prices, rules, state, record, limits):
+    """
+    Decision part of a day: smooth and constrain the target, pass the gate, trade.
+
+    :param request: weights asked for (n_assets + 1,), sum 1
+    :param row: of the close
+    :param prices: see :class:`Prices`
+    :param rules: see :class:`Rules`
+    :param state: of this env, changed in place
+    :param record: of this step, changed in place
+    :param limits: working memory (2, n_assets)
+    """
+    n = request.shape[0]
+    smoothed, begins = STATE_HEAD + n, state[DAYS_HELD] == NEVER
+    for i in range(n):
+        old = request[i] if begins else state[smoothed + i]
+        state[smoothed + i] = old + rules.numbers[SMOOTHING] * (request[i] - old)
+        record[RECORD_HEAD + i] = state[STATE_HEAD + i]
+    limits_now(row, prices, rules, state, limits)
+    constrain(state, smoothed, limits, rules, record, RECORD_HEAD + n)
+    record[REASON] = gate(state, record, rules)
+    if record[REASON] >= WEIGHT_DRIFT:
+        trade(row, prices, rules, state, record, limits)
+
+
+@njit(cache=True)
 def earn(row, prices, rules, state):
     """
     Earning part of a day: the weights earn ``returns[row]``, cash the risk-free return, short positions pay their borrow
@@ -697,49 +719,51 @@ def earn(row, prices, rules, state):
     :param state: of this env, changed in place
     :return: simple return of the portfolio
     """
-    n = rules.assets.shape[1]
-    days, weights = prices.days, state[STATE_HEAD : STATE_HEAD + n + 1]
-    cash = weights[n] * (1.0 + days[row, n + RISK_FREE])
+    n, days = rules.assets.shape[1], prices.days
+    cash = state[STATE_HEAD + n] * (1.0 + days[row, n + RISK_FREE])
     growth = cash
     for i in range(n):
-        growth += weights[i] * (1.0 + days[row, i])
-        if weights[i] < 0.0:
-            cash += weights[i] * rules.numbers[BORROW_RATE]
-            growth += weights[i] * rules.numbers[BORROW_RATE]
+        weight = state[STATE_HEAD + i]
+        growth += weight * (1.0 + days[row, i])
+        if weight < 0.0:
+            cash += weight * rules.numbers[BORROW_RATE]
+            growth += weight * rules.numbers[BORROW_RATE]
     state[WEALTH] *= growth
     if growth <= 0.0:
         return growth - 1.0
-    weights[n] = cash / growth
+    state[STATE_HEAD + n] = cash / growth
     for i in range(n):
-        weights[i] *= (1.0 + days[row, i]) / growth
+        state[STATE_HEAD + i] *= (1.0 + days[row, i]) / growth
     if days[row, -1] == 0.0:
         status = days.shape[1] - 1 - n
         for i in range(n):
             if days[row, status + i] == UNLISTED:
-                weights[n] += weights[i]
-                weights[i] = 0.0
+                state[STATE_HEAD + n] += state[STATE_HEAD + i]
+                state[STATE_HEAD + i] = 0.0
     return growth - 1.0
 
 
 @njit(cache=True)
-def portfolio_block(state, days_held, out):
+def portfolio_block(state, n_assets, days_held, out, to):
     """
     Write the portfolio part of an observation: asset weights, cash, drawdown, days held [years], exposure.
 
     :param state: (state_size,)
+    :param n_assets: number of assets
     :param days_held: since the last trade
-    :param out: receives it (n_assets + PORTFOLIO_TAIL,)
+    :param out: receives it
+    :param to: where it begins
     """
-    n = out.shape[0] - PORTFOLIO_TAIL
-    for i in range(n + 1):
-        out[i] = state[STATE_HEAD + i]
-    out[n + 1] = 1.0 - state[WEALTH] / state[PEAK]
-    out[n + 2] = min(days_held, 252.0) / 252.0
-    out[n + 3] = 1.0 - state[STATE_HEAD + n]
+    for i in range(n_assets + 1):
+        out[to + i] = state[STATE_HEAD + i]
+    tail = to + n_assets + 1
+    out[tail] = 1.0 - state[WEALTH] / state[PEAK]
+    out[tail + 1] = min(days_held, 252.0) / 252.0
+    out[tail + 2] = 1.0 - state[STATE_HEAD + n_assets]
 
 
 @njit(cache=True)
-def step_day(request, decides, prices, rules, state, clock, record):
+def step_day(request, decides, prices, rules, state, clock, record, limits):
     """
     One day of one portfolio: decide (or just hold), then earn, then add the day's reward to the record.
 
@@ -748,19 +772,21 @@ def step_day(request, decides, prices, rules, state, clock, record):
     :param prices: see :class:`Prices`
     :param rules: see :class:`Rules`
     :param state: (state_size,), changed in place
-    :param clock: (3,), changed in place
+    :param clock: (2,), changed in place
     :param record: (record_size,), overwritten but for the reward terms, which are added to
+    :param limits: working memory (2, n_assets)
     """
     n = request.shape[0]
     row, wealth, days_held = clock[ROW], state[WEALTH], state[DAYS_HELD]
     drawdown = 1.0 - wealth / state[PEAK]
     record[TURNOVER], record[COST], record[REBALANCED], record[REASON] = 0.0, 0.0, 0.0, NO_DECISION
     if decides:
-        decide(request, row, prices, rules, state, record)
+        decide(request, row, prices, rules, state, record, limits)
     else:
-        copy_into(state[STATE_HEAD : STATE_HEAD + n], record[RECORD_HEAD : RECORD_HEAD + n])
+        for i in range(n):
+            record[RECORD_HEAD + i] = state[STATE_HEAD + i]
     days_since_trade = 0.0 if record[REBALANCED] > 0.0 else days_held
-    portfolio_block(state, days_since_trade, state[STATE_HEAD + 2 * n :])
+    portfolio_block(state, n - 1, days_since_trade, state, STATE_HEAD + 2 * n)
     record[EXPOSURE] = 1.0 - record[RECORD_HEAD + n - 1]
     earn(row + 1, prices, rules, state)
     state[DAYS_HELD] = days_since_trade + 1.0
@@ -777,7 +803,85 @@ def step_day(request, decides, prices, rules, state, clock, record):
 
 
 @njit(cache=True)
-def observe(table, lag, state, clock, obs):
+def step_one(request, interval, prices, rules, state, clock, record, limits):
+    """
+    One step of one portfolio: a decision and ``interval`` days of earning. Daily figures are accumulated over the step.
+
+    :param request: weights asked for (n_assets + 1,), sum 1
+    :param interval: days per step
+    :param prices: see :class:`Prices`
+    :param rules: see :class:`Rules`
+    :param state: (state_size,), changed in place
+    :param clock: (2,), changed in place
+    :param record: receives the record of the step (record_size,)
+    :param limits: working memory (2, n_assets)
+    """
+    known = clock[ROW] - int(rules.numbers[LAG])
+    for term in range(TERMS, RECORD_HEAD):
+        record[term] = 0.0
+    turnover, cost, rebalanced, growth, benchmark, reason = 0.0, 0.0, 0.0, 1.0, 1.0, 0.0
+    ended = RUNNING
+    for day in range(interval):
+        step_day(request, day == 0, prices, rules, state, clock, record, limits)
+        turnover += record[TURNOVER]
+        cost += record[COST]
+        rebalanced = max(rebalanced, record[REBALANCED])
+        reason = max(reason, record[REASON])
+        growth *= 1.0 + record[PORTFOLIO_RETURN]
+        benchmark *= 1.0 + record[BENCHMARK_RETURN]
+        if state[WEALTH] <= RUIN:
+            ended = TERMINATED
+            break
+        if clock[ROW] >= clock[STOP] - 1:
+            ended = TRUNCATED
+            break
+    record[TURNOVER], record[COST], record[REBALANCED], record[REASON] = turnover, cost, rebalanced, reason
+    record[PORTFOLIO_RETURN], record[BENCHMARK_RETURN] = growth - 1.0, benchmark - 1.0
+    record[FINAL_WEALTH], record[LAST_ROW], record[KNOWN_ROW], record[ENDED] = state[WEALTH], clock[ROW], known, ended
+    reward = 0.0
+    for term in range(TERMS, RECORD_HEAD):
+        reward += record[term]
+    record[REWARD] = reward
+
+
+@njit(cache=True)
+def read_action(actions, b, reading, request):
+    """
+    Read an action as weights. Long only: divide by the sum; what is below zero counts as zero, and all zeros are all cash.
+    Long-short: the numbers are the weights of the assets, and cash is what is left.
+
+    :param actions: (n, n_assets + 1)
+    :param b: which of them
+    :param reading: ``LONG_ONLY``, ``LONG_SHORT``, or ``AS_WEIGHTS`` if it sums to 1 already
+    :param request: receives weights, sum 1 (n_assets + 1,)
+    :return: whether the action was finite
+    """
+    last = request.shape[0] - 1
+    total, magnitude = 0.0, 0.0
+    for i in range(last + 1):
+        value = float(actions[b, i])
+        magnitude += abs(value)
+        if reading == LONG_ONLY:
+            value = max(value, 0.0)
+        elif reading == LONG_SHORT:
+            value = min(max(value, -1.0), 1.0) if i < last else 0.0
+        total += value
+        request[i] = value
+    if not magnitude < np.inf:
+        return False
+    if reading == LONG_SHORT:
+        request[last] = 1.0 - total
+    elif reading == LONG_ONLY:
+        if total <= 0.0:
+            request[last] = 1.0
+        else:
+            for i in range(last + 1):
+                request[i] /= total
+    return True
+
+
+@njit(cache=True)
+def observe(table, row, lag, state, n_assets, obs, b):
     """
     Write the observation of one env: the market part from the table, the portfolio part from the state.
 
@@ -785,65 +889,68 @@ def observe(table, lag, state, clock, obs):
     that return is not known yet when the order is prepared.
 
     :param table: every market feature, one row per day (n_rows, n_columns) float32
+    :param row: of the decision
     :param lag: rows between what is seen and the decision's close
     :param state: (state_size,)
-    :param clock: (3,)
-    :param obs: receives the observation (n_columns + n_assets + 4,)
+    :param n_assets: number of assets
+    :param obs: receives the observation (n_envs, n_columns + n_assets + PORTFOLIO_TAIL)
+    :param b: which env
     """
     n_columns = table.shape[1]
-    copy_into(table[clock[ROW] - lag], obs[:n_columns])
-    tail = obs.shape[0] - n_columns
-    if lag > 0:
-        copy_into(state[state.shape[0] - tail :], obs[n_columns:])
-    else:
-        portfolio_block(state, state[DAYS_HELD], obs[n_columns:])
+    for i in range(n_columns):
+        obs[b, i] = table[row - lag, i]
+    seen = STATE_HEAD + 2 * (n_assets + 1)
+    if lag == 0:
+        portfolio_block(state, n_assets, state[DAYS_HELD], state, seen)
+    for i in range(n_assets + PORTFOLIO_TAIL):
+        obs[b, n_columns + i] = state[seen + i]
 
 
 @njit(cache=True)
-def step_batch(requests, interval, prices, rules, table, state, clock, records, obs, rewards, dones):
+def read_actions(actions, reading, requests):
     """
-    One step of every env: a decision and ``interval`` days of earning. Daily figures are accumulated over the step.
+    :param actions: (n, n_assets + 1)
+    :param reading: see :func:`read_action`
+    :param requests: receives weights, rows sum to 1 (n, n_assets + 1)
+    :return: whether every action was finite
+    """
+    for b in range(actions.shape[0]):
+        if not read_action(actions, b, reading, requests[b]):
+            return False
+    return True
 
-    :param requests: weights asked for (n_envs, n_assets + 1), rows sum to 1
+
+@njit(cache=True)
+def step_batch(actions, reading, interval, days, numbers, assets, table, state, clock, requests, records, obs):
+    """
+    One step of every env. Arrays are given one by one, because a call unpacks a tuple three times as slowly as its fields.
+
+    :param actions: (n_envs, n_assets + 1)
+    :param reading: see :func:`read_action`
     :param interval: days per step
-    :param prices: see :class:`Prices`
-    :param rules: see :class:`Rules`
+    :param days: see :class:`Prices`
+    :param numbers: see :class:`Rules`
+    :param assets: see :class:`Rules`
     :param table: see :func:`observe`
     :param state: (n_envs, state_size), changed in place
-    :param clock: (n_envs, 3), changed in place
+    :param clock: (n_envs, 2), changed in place
+    :param requests: receives the actions as weights (n_envs, n_assets + 1)
     :param records: receives the record of the step (n_envs, record_size)
     :param obs: receives the next observations (n_envs, obs_size)
-    :param rewards: receives the rewards (n_envs,)
-    :param dones: receives ruin and end of window (n_envs, 2)
-    :return: False if nothing was done because an episode has ended or not begun
+    :return: ``STEPPED``, or why nothing was done: an action is ``NOT_FINITE``, or an env is ``NOT_RUNNING`` because its
+        episode has ended or not begun
     """
-    lag = int(rules.numbers[LAG])
-    for b in range(requests.shape[0]):
+    n_envs, n_assets = actions.shape[0], assets.shape[1]
+    for b in range(n_envs):
         if clock[b, ROW] >= clock[b, STOP] - 1 or state[b, WEALTH] <= RUIN:
-            return False
-    for b in range(requests.shape[0]):
-        record, own, time = records[b], state[b], clock[b]
-        time[KNOWN] = time[ROW] - lag
-        for term in range(TERMS, RECORD_HEAD):
-            record[term] = 0.0
-        turnover, cost, rebalanced, growth, benchmark, reason = 0.0, 0.0, 0.0, 1.0, 1.0, 0.0
-        for day in range(interval):
-            step_day(requests[b], day == 0, prices, rules, own, time, record)
-            turnover += record[TURNOVER]
-            cost += record[COST]
-            rebalanced = max(rebalanced, record[REBALANCED])
-            reason = max(reason, record[REASON])
-            growth *= 1.0 + record[PORTFOLIO_RETURN]
-            benchmark *= 1.0 + record[BENCHMARK_RETURN]
-            if own[WEALTH] <= RUIN or time[ROW] >= time[STOP] - 1:
-                break
-        record[TURNOVER], record[COST], record[REBALANCED], record[REASON] = turnover, cost, rebalanced, reason
-        record[PORTFOLIO_RETURN], record[BENCHMARK_RETURN] = growth - 1.0, benchmark - 1.0
-        rewards[b] = record[TERMS:RECORD_HEAD].sum()
-        dones[b, 0] = own[WEALTH] <= RUIN
-        dones[b, 1] = not dones[b, 0] and time[ROW] >= time[STOP] - 1
-        observe(table, lag, own, time, obs[b])
-    return True
+            return NOT_RUNNING
+    if not read_actions(actions, reading, requests):
+        return NOT_FINITE
+    prices, rules, lag, limits = Prices(days, n_assets), Rules(numbers, assets), int(numbers[LAG]), np.empty((2, n_assets))
+    for b in range(n_envs):
+        step_one(requests[b], interval, prices, rules, state[b], clock[b], records[b], limits)
+        observe(table, clock[b, ROW], lag, state[b], n_assets, obs, b)
+    return STEPPED
 
 
 @njit(cache=True)
@@ -856,13 +963,14 @@ def run_targets(requests, decides, prices, rules, state, clock, records):
     :param prices: see :class:`Prices`
     :param rules: see :class:`Rules`
     :param state: (state_size,), changed in place
-    :param clock: (3,), changed in place
+    :param clock: (2,), changed in place
     :param records: receives one record per day (n_days, record_size)
     :return: number of days run; fewer than n_days after ruin
     """
+    limits = np.empty((2, requests.shape[1] - 1))
     for day in range(requests.shape[0]):
         records[day, TERMS:RECORD_HEAD] = 0.0
-        step_day(requests[day], decides[day], prices, rules, state, clock, records[day])
+        step_day(requests[day], decides[day], prices, rules, state, clock, records[day], limits)
         if state[WEALTH] <= RUIN:
             return day + 1
     return requests.shape[0]
@@ -878,5 +986,5 @@ def new_state(n_envs: int, n_assets: int) -> np.ndarray:
     state[:, DAYS_HELD] = NEVER
     state[:, STATE_HEAD + n_assets] = 1.0
     for row in state:
-        portfolio_block(row, NEVER, row[STATE_HEAD + 2 * n :])
+        portfolio_block(row, n_assets, NEVER, row, STATE_HEAD + 2 * n)
     return state

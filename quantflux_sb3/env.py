@@ -8,7 +8,7 @@ import numpy as np
 
 from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.core import PortfolioCore
-from quantflux_sb3.dynamics import BENCHMARK_RETURN, RECORD_HEAD, WEALTH
+from quantflux_sb3.dynamics import BENCHMARK_RETURN, ENDED, REWARD, TERMINATED, TRUNCATED, WEALTH
 from quantflux_sb3.info import StepInfo
 from quantflux_sb3.layout import PortfolioBox
 
@@ -108,8 +108,7 @@ class QuantFluxEnv(gym.Env):
         """
         super().reset(seed=seed)
         self.core.reset(0, self.np_random)
-        self.core.records[0] = 0.0
-        self.core.records[0, -1] = self.core.records[0, RECORD_HEAD + self.core.n_assets] = 1.0
+        self.core.records = self.core.opening_record(0)[None]
         info = StepInfo(self.core, 0)
         self._draw(info, new_episode=True)
         return self.core.observe(0), info
@@ -120,12 +119,13 @@ class QuantFluxEnv(gym.Env):
         :return: observation, reward, terminated, truncated, information
         :raises ValueError: if the action has the wrong shape or is not finite
         """
-        obs, rewards, dones = self.core.step(np.asarray(action)[None])
-        info = StepInfo(self.core, 0)
+        core = self.core
+        obs = core.step(np.asarray(action)[None])
+        info = StepInfo(core, 0)
         if self.render_mode is not None:
             self._draw(info)
-        terminated, truncated = dones[0].tolist()
-        return obs[0], rewards.item(), terminated, truncated, info
+        ended = core.records.item(ENDED)
+        return obs[0], core.records.item(REWARD), ended == TERMINATED, ended == TRUNCATED, info
 
     def render(self) -> np.ndarray | None:
         """

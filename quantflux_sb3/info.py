@@ -16,6 +16,9 @@ from quantflux_sb3.dynamics import (
     COST,
     DRAWDOWN,
     EXPOSURE,
+    FINAL_WEALTH,
+    KNOWN_ROW,
+    LAST_ROW,
     PORTFOLIO_RETURN,
     REASON,
     REBALANCED,
@@ -24,7 +27,6 @@ from quantflux_sb3.dynamics import (
     TERMS,
     TRADE_REASONS,
     TURNOVER,
-    WEALTH,
 )
 from quantflux_sb3.regimes import REGIMES
 
@@ -39,15 +41,14 @@ class StepInfo(dict):
     """
     A dictionary with the keys ``INFO_KEYS`` (and whatever else is put in), whose values are computed at the first look.
 
-    :param core: the batch; only its tables, which never change, are kept
+    :param core: the batch; only its tables, which never change, and the records of this step, which it lets go, are kept
     :param env: which portfolio
     """
 
     __slots__ = ("_snapshot",)
 
     def __init__(self, core: PortfolioCore, env: int):
-        super().__init__()
-        self._snapshot = core.pool, core.prices, core.records[env].copy(), core.clock[env].tolist(), core.state[env, WEALTH]
+        self._snapshot = core.pool, core.prices, core.records, env
 
     def _fill(self) -> None:
         if self._snapshot is not None:
@@ -118,13 +119,13 @@ class StepInfo(dict):
     __hash__ = None  # type: ignore[assignment]
 
 
-def _figures(pool: Any, prices: Any, record: np.ndarray, clock: list[int], wealth: float) -> dict[str, Any]:
-    row, _, known = clock
-    figures, n = record[:RECORD_HEAD].tolist(), pool.n_assets + 1
-    probs = prices.regime_probs[known].copy()
+def _figures(pool: Any, prices: Any, records: np.ndarray, env: int) -> dict[str, Any]:
+    record, n = records[env], pool.n_assets + 1
+    figures = record[:RECORD_HEAD].tolist()
+    probs = prices.regime_probs[int(figures[KNOWN_ROW])].copy()
     return {
-        "date": pool.date_texts[row],
-        "wealth": float(wealth),
+        "date": pool.date_texts[int(figures[LAST_ROW])],
+        "wealth": figures[FINAL_WEALTH],
         "weights": record[RECORD_HEAD : RECORD_HEAD + n].copy(),
         "target_weights": record[RECORD_HEAD + n :].copy(),
         "turnover": figures[TURNOVER],

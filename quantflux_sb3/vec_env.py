@@ -10,6 +10,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.core import PortfolioCore
+from quantflux_sb3.dynamics import ENDED, REWARD, RUNNING, TRUNCATED
 from quantflux_sb3.info import StepInfo
 from quantflux_sb3.layout import PortfolioBox
 
@@ -85,8 +86,9 @@ class QuantFluxVecEnv(VecEnv):
         """
         :return: observations (fresh arrays), rewards float32, dones, infos; finished envs are reset already
         """
-        obs, rewards, ends = self.core.step(self._actions)
-        dones = ends.any(axis=1)
+        obs = self.core.step(np.asarray(self._actions))
+        rewards, ended = self.core.records[:, REWARD].copy(), self.core.records[:, ENDED]
+        dones = ended != RUNNING
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         self._episode_rewards += rewards
         self._episode_steps += 1
@@ -95,7 +97,7 @@ class QuantFluxVecEnv(VecEnv):
             infos[env] = StepInfo(self.core, int(env))
         for env in np.flatnonzero(dones):
             infos[env]["terminal_observation"] = obs[env].copy()
-            infos[env]["TimeLimit.truncated"] = bool(ends[env, 1])
+            infos[env]["TimeLimit.truncated"] = bool(ended[env] == TRUNCATED)
             infos[env]["episode"] = {"r": float(self._episode_rewards[env]), "l": int(self._episode_steps[env]), "t": 0.0}
             self._episode_rewards[env], self._episode_steps[env] = 0.0, 0
             obs[env] = self._restart(env)

@@ -9,14 +9,26 @@ from gymnasium.vector.utils import batch_space
 
 from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.core import PortfolioCore
-from quantflux_sb3.dynamics import BENCHMARK_RETURN, COST, EXPOSURE, PORTFOLIO_RETURN, TURNOVER, WEALTH
+from quantflux_sb3.dynamics import (
+    BENCHMARK_RETURN,
+    COST,
+    ENDED,
+    EXPOSURE,
+    FINAL_WEALTH,
+    PORTFOLIO_RETURN,
+    REWARD,
+    RUNNING,
+    TERMINATED,
+    TRUNCATED,
+    TURNOVER,
+)
 from quantflux_sb3.features import FeatureConfig
 from quantflux_sb3.layout import PortfolioBox
 from quantflux_sb3.wrappers import RegimeBlock
 
 #: Columns of the record that are given as arrays in every step's information.
 _FIGURES = {
-    "turnover": TURNOVER, "cost": COST, "exposure": EXPOSURE,
+    "wealth": FINAL_WEALTH, "turnover": TURNOVER, "cost": COST, "exposure": EXPOSURE,
     "portfolio_return": PORTFOLIO_RETURN, "benchmark_return": BENCHMARK_RETURN,
 }  # fmt: skip
 
@@ -69,10 +81,10 @@ class QuantFluxVectorEnv(VectorEnv):
         :param actions: (num_envs, n_assets + 1)
         :return: observations, rewards, terminations, truncations, information; fresh arrays
         """
-        obs, rewards, ends = self.core.step(actions)
-        figures = self.core.records[:, list(_FIGURES.values())].T.copy()
-        info: dict[str, Any] = dict(zip(_FIGURES, figures, strict=True)) | {"wealth": self.core.state[:, WEALTH].copy()}
-        done = ends.any(axis=1)
+        obs, records = self.core.step(np.asarray(actions)), self.core.records
+        info: dict[str, Any] = {name: records[:, column].copy() for name, column in _FIGURES.items()}
+        ended = records[:, ENDED]
+        done = ended != RUNNING
         if done.any():
             final = np.full(self.num_envs, None, dtype=object)
             for env in np.flatnonzero(done):
@@ -81,7 +93,7 @@ class QuantFluxVectorEnv(VectorEnv):
             info["_final_obs"] = done
             for env in np.flatnonzero(done):
                 obs[env] = self._restart(int(env))
-        return obs, rewards, ends[:, 0].copy(), ends[:, 1].copy(), info
+        return obs, records[:, REWARD].copy(), ended == TERMINATED, ended == TRUNCATED, info
 
     def _restart(self, env: int) -> np.ndarray:
         self.core.reset(env, self._generators[env])

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from quantflux_sb3.config import GroupCap, LongShort, PortfolioConfig
-from quantflux_sb3.core import PortfolioCore, to_weights
+from quantflux_sb3.core import PortfolioCore
 from quantflux_sb3.costs import CostModel
 from quantflux_sb3.dynamics import (
     COST,
+    LONG_SHORT,
     REASON,
     REBALANCED,
     RECORD_HEAD,
@@ -18,6 +19,7 @@ from quantflux_sb3.dynamics import (
     WEALTH,
     project_gross,
     project_grouped,
+    read_actions,
 )  # fmt: skip
 from quantflux_sb3.env import QuantFluxEnv
 from quantflux_sb3.evaluation.backtest import replay
@@ -216,7 +218,7 @@ def test_backtest_of_a_long_short_agent_keeps_its_short_positions(make_market):
     core, steps = episode(market, 150, **{k: v for k, v in settings.items() if k not in ("split", "episode_length")})
     rng, low = np.random.default_rng(0), -1.0
     requests = np.empty((len(steps), 5))
-    to_weights(np.concatenate([rng.uniform(low, 1.0, (1, 5)) ** 3 for _ in steps]), requests, True)
+    read_actions(np.concatenate([rng.uniform(low, 1.0, (1, 5)) ** 3 for _ in steps]), LONG_SHORT, requests)
     fresh = PortfolioCore(1, market, PortfolioConfig(**settings))
     start, stop = fresh.windows[0]
     fresh.begin(0, int(start), int(stop))

@@ -20,12 +20,17 @@ from quantflux_sb3.dynamics import (
     BENCHMARK_RETURN,
     COST,
     DRAWDOWN,
+    ENDED,
     EXPOSURE,
     PORTFOLIO_RETURN,
     REBALANCED,
     RECORD_HEAD,
+    REWARD,
     REWARD_TERMS,
+    RUNNING,
+    TERMINATED,
     TERMS,
+    TRUNCATED,
     TURNOVER,
     WEALTH,
     make_prices,
@@ -214,13 +219,13 @@ def test_kernel_equals_plain_loop_oracle(make_market, seed):
     traded = []
     for action in random_actions(rng, core.clock[0, 1] - 1 - row, n_assets + 1):
         request = [x / sum(action) for x in action] if sum(action) else [0.0] * n_assets + [1.0]
-        _, rewards, dones = core.step(action[None])
+        core.step(action[None])
         day = oracle.day(request, row)
         compare_with_oracle(core, oracle, day)
-        assert rewards[0] == pytest.approx(sum(day.terms.values()), rel=1e-12, abs=1e-12)
+        assert core.records[0, REWARD] == pytest.approx(sum(day.terms.values()), rel=1e-12, abs=1e-12)
         traded.append(day.traded)
         row += 1
-    assert dones.tolist() == [[False, True]]
+    assert core.records[0, ENDED] == TRUNCATED
     assert np.mean(traded) > 0.02  # the accounting of trades was exercised
 
 
@@ -521,7 +526,7 @@ def test_decision_interval_equals_that_many_days_replayed(make_market, trade_to)
     daily, _ = start(market, config)
     state, clock = daily.state[0].copy(), daily.clock[0].copy()
     for action in random_actions(rng, 60, 6):
-        _, rewards, dones = core.step(action[None])
+        core.step(action[None])
         days = min(5, int(clock[1] - 1 - clock[0]))
         records = np.zeros((days, core.records.shape[1]))
         decides = np.arange(days) == 0
@@ -531,11 +536,11 @@ def test_decision_interval_equals_that_many_days_replayed(make_market, trade_to)
         np.testing.assert_array_equal(core.clock[0, :2], clock[:2])
         step = core.records[0]
         np.testing.assert_allclose(step[TERMS:RECORD_HEAD], records[:, TERMS:RECORD_HEAD].sum(axis=0), rtol=0, atol=1e-13)
-        np.testing.assert_allclose(rewards[0], records[:, TERMS:RECORD_HEAD].sum(), rtol=0, atol=1e-13)
+        np.testing.assert_allclose(core.records[0, REWARD], records[:, TERMS:RECORD_HEAD].sum(), rtol=0, atol=1e-13)
         np.testing.assert_allclose(step[[TURNOVER, COST]], records[:, [TURNOVER, COST]].sum(axis=0), rtol=0, atol=1e-15)
         for column in (PORTFOLIO_RETURN, BENCHMARK_RETURN):
             np.testing.assert_allclose(1 + step[column], (1 + records[:, column]).prod(), rtol=1e-14)
-        if dones.any():
+        if core.records[0, ENDED] != RUNNING:
             assert days == (core.windows[0][1] - core.windows[0][0] - 1) % 5 + 1
             return
     raise AssertionError("the episode did not end")
@@ -548,11 +553,11 @@ def test_ruin_terminates_and_does_not_truncate(make_market):
     market = type(calm)(calm.dates, calm.assets, returns, calm.benchmark_returns)
     core, row = start(market, PortfolioConfig(split="all", episode_length=None, max_weight=1.0, max_holding_days=None))
     while row < 140:
-        _, rewards, dones = core.step(np.array([[0.5, 0.5, 0.0]]))
+        core.step(np.array([[0.5, 0.5, 0.0]]))
         row += 1
-        assert dones.tolist() == [[row == 140, False]]
+        assert core.records[0, ENDED] == (TERMINATED if row == 140 else RUNNING)
     assert core.state[0, WEALTH] == 0.0
-    assert np.isfinite(rewards).all()
+    assert np.isfinite(core.records[0, REWARD])
     assert core.records[0, PORTFOLIO_RETURN] == -1.0
 
 
@@ -562,11 +567,11 @@ def test_ruin_by_fees_costs_no_more_than_there_is(make_market):
         make_market(330, 2, 2), PortfolioConfig(split="all", costs=CostModel(fixed=0.2), max_weight=1.0, max_holding_days=1)
     )
     for _ in range(6):
-        _, _, dones = core.step(np.array([[0.5, 0.5, 0.0]]))
+        core.step(np.array([[0.5, 0.5, 0.0]]))
         assert 0.0 <= core.records[0, COST] <= 1.0
-        if dones.any():
+        if core.records[0, ENDED] != RUNNING:
             break
-    assert dones.tolist() == [[True, False]]
+    assert core.records[0, ENDED] == TERMINATED
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from quantflux_sb3 import dynamics
 from quantflux_sb3.config import PortfolioConfig
-from quantflux_sb3.core import PortfolioCore, to_weights
+from quantflux_sb3.core import PortfolioCore
 from quantflux_sb3.dynamics import COST, PORTFOLIO_RETURN, REBALANCED, RECORD_HEAD, ROW, STOP, TURNOVER
 from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.market.data import MarketData
@@ -115,7 +115,7 @@ def replay(name: str, core: PortfolioCore, requests: np.ndarray, decides: np.nda
     :return: what happened
     """
     weights = np.empty_like(requests)
-    if not to_weights(requests, weights, core.config.long_short is not None):
+    if not dynamics.read_actions(requests, core.reading, weights):
         raise ValueError(f"'{name}' asked for weights that are not finite.")
     first = int(core.clock[0, ROW])
     records = np.zeros((len(requests), core.records.shape[1]))
