@@ -51,6 +51,7 @@ class PortfolioCore:
         self.reading = LONG_SHORT if self.config.long_short else LONG_ONLY
         self.state = dynamics.new_state(n_envs, self.n_assets)
         self.clock = np.zeros((n_envs, 2), dtype=np.int64)
+        self.desk = np.zeros((dynamics.DESK_ROWS, self.n_assets + 1))
         self.requests = np.zeros((n_envs, self.n_assets + 1))
         self.records = np.zeros((n_envs, RECORD_HEAD + 2 * (self.n_assets + 1)))
         self.sources: tuple[BlockSource, ...] = ()
@@ -160,9 +161,9 @@ class PortfolioCore:
         """
         :return: observation of one env, a fresh array (obs_size,)
         """
-        obs = np.empty((1, self.layout.size), dtype=np.float32)
-        dynamics.observe(self.table, self.clock[env, ROW], self.rules.lag, self.state[env], self.n_assets, obs, 0)
-        return obs[0]
+        obs, lag = np.empty(self.layout.size, dtype=np.float32), self.rules.lag
+        dynamics.observe(self.table[self.clock[env, ROW] - lag], lag, self.state[env], obs)
+        return obs
 
     def step(self, actions: np.ndarray) -> np.ndarray:
         """
@@ -181,7 +182,7 @@ class PortfolioCore:
         records = np.empty(self.records.shape)
         status = dynamics.step_batch(
             self.requests if self.sizing else actions, reading, self.config.decision_interval, self.prices.days,
-            self.rules.numbers, self.rules.assets, self.table, self.state, self.clock, self.requests, records, obs,
+            self.rules.numbers, self.rules.assets, self.table, self.state, self.clock, self.desk, self.requests, records, obs,
         )  # fmt: skip
         if status != STEPPED:
             self._refuse(actions, status)

@@ -47,8 +47,11 @@ RECORD_HEAD = TERMS + N_TERMS
 RUIN = 1e-6
 #: Days held before the first trade of an episode: so many that the first decision always trades.
 NEVER = 1e9
-#: How actions are read; see :func:`read_action`.
+#: How actions are read; see :func:`read_actions`.
 AS_WEIGHTS, LONG_ONLY, LONG_SHORT = 0, 1, 2
+#: Rows of the desk, the working memory of one portfolio (DESK_ROWS, n_assets + 1): limits on the weights now, the no-trade
+#: band within them, the allowed portfolio nearest to the present one.
+LOWER, UPPER, LOW, HIGH, NEAREST, DESK_ROWS = range(6)
 #: What :func:`step_batch` did: a step of every env, or nothing.
 STEPPED, NOT_FINITE, NOT_RUNNING = 0, 1, 2
 
@@ -124,8 +127,8 @@ MIN_WEIGHT, MAX_WEIGHT, COST_RATE, IMPACT, GROUP = range(5)
 
 class Rules(NamedTuple):
     """
-    What governs trading and reward; built by :func:`make_rules`. Two arrays in place of twenty fields, because compiled code
-    counts references to every array of a tuple at every call, which would cost more than the step.
+    What governs trading and reward; built by :func:`make_rules`. Two arrays in place of twenty fields, and compiled
+    functions take them one by one, because they count references to every array of a tuple at every call.
 
     :param numbers: see the positions above (GROUP_MAX + n_groups,)
     :param assets: see the rows above (5, n_assets)
@@ -207,14 +210,21 @@ def make_rules(
     )
 
 
-@njit(cache=True)
+#: Compiles a function that allocates nothing, and therefore need not count references to arrays: the counting would take
+#: longer than the accounting.
+kernel = njit(cache=True, _nrt=False)
+#: The same for a function that stands in for a part of the one that calls it: it is compiled with that one, in less time.
+part = njit(cache=True, _nrt=False, inline="always")
+
+
+@kernel
 def copy_into(source, target):
     """Copy one short vector; much faster in compiled code than a slice assignment, which checks for overlap."""
     for i in range(target.shape[0]):
         target[i] = source[i]
 
 
-@njit(cache=True)
+@kernel
 def project_capped_simplex(values, lower, upper, total, out):
     """
     Euclidean projection of a vector onto ``{w: lower <= w <= upper, sum(w) = total}``, exactly.
@@ -262,7 +272,51 @@ def project_capped_simplex(values, lower, upper, total, out):
         out[i] = min(max(values[i] - tau, lower[i]), upper[i])
 
 
-@njit(cache=True)
+@kernel
+def clipped_sum(values, lower, upper, tau, groups, group):
+    """
+    :param values: (n,)
+    :param lower: (n,)
+    :param upper: (n,)
+    :param tau: shift
+    :param groups: group of each asset, -1 for none (n,)
+    :param group: which assets to sum
+    :return: sum of ``clip(values - tau)`` over the group
+    """
+    total = 0.0
+    for i in range(values.shape[0]):
+        if groups[i] == group:
+            total += min(max(values[i] - tau, lower[i]), upper[i])
+    return total
+
+
+@kernel
+def shift_of_group(values, lower, upper, left, right, groups, group, limit):
+    """
+    :param values: (n,)
+    :param lower: (n,)
+    :param upper: (n,)
+    :param left: a shift at which the group is above its limit
+    :param right: a shift at which it is not
+    :param groups: group of each asset, -1 for none (n,)
+    :param group: which assets to sum
+    :param limit: what the group must sum to
+    :return: the shift at which it does
+    """
+    tau = 0.5 * (left + right)
+    for _ in range(200):
+        excess = clipped_sum(values, lower, upper, tau, groups, group) - limit
+        if abs(excess) <= 1e-15 or right - left <= 1e-17:
+            break
+        if excess > 0.0:
+            left = tau
+        else:
+            right = tau
+        tau = 0.5 * (left + right)
+    return tau
+
+
+@kernel
 def project_grouped(values, lower, upper, total, groups, group_max, out):
     """
     Euclidean projection onto the capped simplex with an upper limit on the sum of each group, exactly.
@@ -279,42 +333,33 @@ def project_grouped(values, lower, upper, total, groups, group_max, out):
     :param group_max: limits (n_groups,)
     :param out: receives the projection (n,)
     """
-    n, n_groups = values.shape[0], group_max.shape[0]
-    sums = np.empty(n_groups)
     left, right = np.inf, -np.inf
-    for i in range(n):
+    for i in range(values.shape[0]):
         left = min(left, values[i] - upper[i])
         right = max(right, values[i] - lower[i])
-    tau = 0.5 * (left + right)
+    highest, common = right, 0.5 * (left + right)
     for _ in range(200):
-        sums[:] = 0.0
         excess = -total
-        for i in range(n):
-            w = min(max(values[i] - tau, lower[i]), upper[i])
-            if groups[i] >= 0:
-                sums[int(groups[i])] += w
-            else:
-                excess += w
-        for g in range(n_groups):
-            excess += min(sums[g], group_max[g])
+        for g in range(-1, group_max.shape[0]):
+            members = clipped_sum(values, lower, upper, common, groups, g)
+            excess += members if g < 0 else min(members, group_max[g])
         if abs(excess) <= 1e-15 or right - left <= 1e-17:
             break
         if excess > 0.0:
-            left = tau
+            left = common
         else:
-            right = tau
-        tau = 0.5 * (left + right)
-    for i in range(n):
-        out[i] = min(max(values[i] - tau, lower[i]), upper[i])
-    for g in range(n_groups):
-        if sums[g] > group_max[g]:
-            members = np.flatnonzero(groups == g)
-            inner = np.empty(members.shape[0])
-            project_capped_simplex(values[members], lower[members], upper[members], group_max[g], inner)
-            out[members] = inner
+            right = common
+        common = 0.5 * (left + right)
+    for g in range(-1, group_max.shape[0]):
+        tau = common
+        if g >= 0 and clipped_sum(values, lower, upper, common, groups, g) > group_max[g]:
+            tau = shift_of_group(values, lower, upper, common, highest, groups, g, group_max[g])
+        for i in range(values.shape[0]):
+            if groups[i] == g:
+                out[i] = min(max(values[i] - tau, lower[i]), upper[i])
 
 
-@njit(cache=True)
+@kernel
 def project_gross(values, lower, upper, gross, out):
     """
     Euclidean projection onto ``{w: lower <= w <= upper, sum |w| <= gross}``: soft thresholding within the box.
@@ -349,7 +394,7 @@ def project_gross(values, lower, upper, gross, out):
         tau = 0.5 * (left + right)
 
 
-@njit(cache=True)
+@kernel
 def most_in_groups(upper, groups, group_max):
     """
     :param upper: upper limits (n_assets,)
@@ -357,19 +402,21 @@ def most_in_groups(upper, groups, group_max):
     :param group_max: limits (n_groups,)
     :return: largest exposure that all limits together allow
     """
-    sums, most = np.zeros(group_max.shape[0]), 0.0
+    most = 0.0
     for i in range(upper.shape[0]):
-        if groups[i] >= 0:
-            sums[int(groups[i])] += upper[i]
-        else:
+        if groups[i] < 0:
             most += upper[i]
     for g in range(group_max.shape[0]):
-        most += min(sums[g], group_max[g])
+        members = 0.0
+        for i in range(upper.shape[0]):
+            if groups[i] == g:
+                members += upper[i]
+        most += min(members, group_max[g])
     return most
 
 
-@njit(cache=True)
-def project_allowed(values, lower, upper, total, rules, out):
+@kernel
+def project_allowed(values, lower, upper, total, numbers, assets, out):
     """
     Project the assets onto what is allowed and fill up with cash.
 
@@ -377,83 +424,81 @@ def project_allowed(values, lower, upper, total, rules, out):
     :param lower: lower limits (n_assets,)
     :param upper: upper limits (n_assets,)
     :param total: exposure wanted; kept if the limits allow it (long only)
-    :param rules: see :class:`Rules`
+    :param numbers: see :class:`Rules`
+    :param assets: see :class:`Rules`
     :param out: receives weights, cash last (n_assets + 1,)
     """
     n = values.shape[0]
-    if rules.numbers[GROSS_LIMIT] > 0.0:
-        project_gross(values, lower, upper, rules.numbers[GROSS_LIMIT], out[:n])
+    if numbers[GROSS_LIMIT] > 0.0:
+        project_gross(values, lower, upper, numbers[GROSS_LIMIT], out[:n])
     else:
         least, most = 0.0, 0.0
         for i in range(n):
             least += lower[i]
             most += upper[i]
-        grouped = rules.numbers.shape[0] > GROUP_MAX
+        grouped = numbers.shape[0] > GROUP_MAX
         if grouped:
-            most = most_in_groups(upper, rules.assets[GROUP], rules.numbers[GROUP_MAX:])
+            most = most_in_groups(upper, assets[GROUP], numbers[GROUP_MAX:])
         total = min(max(total, least), most, 1.0)
         if grouped:
-            project_grouped(values, lower, upper, total, rules.assets[GROUP], rules.numbers[GROUP_MAX:], out[:n])
+            project_grouped(values, lower, upper, total, assets[GROUP], numbers[GROUP_MAX:], out[:n])
         else:
             project_capped_simplex(values, lower, upper, total, out[:n])
     cash = 1.0
     for i in range(n):
         cash -= out[i]
-    out[n] = cash if rules.numbers[GROSS_LIMIT] > 0.0 else max(cash, 0.0)
+    out[n] = cash if numbers[GROSS_LIMIT] > 0.0 else max(cash, 0.0)
 
 
-@njit(cache=True)
-def limits_now(row, prices, rules, state, limits):
+@kernel
+def limits_now(drifted, row, days, assets, desk):
     """
     Limits on the assets at a close: those of the rules; frozen where an asset is suspended, zero where it is not listed.
 
+    :param drifted: weights now (n_assets + 1,)
     :param row: of the close
-    :param prices: see :class:`Prices`
-    :param rules: see :class:`Rules`
-    :param state: (state_size,)
-    :param limits: receives lower and upper limits (2, n_assets)
+    :param days: see :class:`Prices`
+    :param assets: see :class:`Rules`
+    :param desk: receives lower and upper limits (DESK_ROWS, n_assets + 1)
     """
-    n = limits.shape[1]
+    n = assets.shape[1]
     for i in range(n):
-        limits[0, i] = rules.assets[MIN_WEIGHT, i]
-        limits[1, i] = rules.assets[MAX_WEIGHT, i]
-    if prices.days[row, -1] > 0.0:
+        desk[LOWER, i] = assets[MIN_WEIGHT, i]
+        desk[UPPER, i] = assets[MAX_WEIGHT, i]
+    if days[row, -1] > 0.0:
         return
-    status = prices.days.shape[1] - 1 - n
+    status = days.shape[1] - 1 - n
     for i in range(n):
-        if prices.days[row, status + i] != TRADABLE:
-            frozen = state[STATE_HEAD + i] if prices.days[row, status + i] == SUSPENDED else 0.0
-            limits[0, i], limits[1, i] = frozen, frozen
+        if days[row, status + i] != TRADABLE:
+            frozen = drifted[i] if days[row, status + i] == SUSPENDED else 0.0
+            desk[LOWER, i], desk[UPPER, i] = frozen, frozen
 
 
-@njit(cache=True)
-def constrain(source, at, limits, rules, out, to):
+@kernel
+def constrain(request, desk, numbers, assets, out):
     """
     The nearest allowed portfolio: assets within their limits, at the exposure that was asked for if the limits allow it.
 
-    :param source: holds weights with cash last, sum 1
-    :param at: where they begin
-    :param limits: lower and upper limits now (2, n_assets)
-    :param rules: further limits
-    :param out: receives allowed weights with cash last
-    :param to: where they begin
+    :param request: weights with cash last (n_assets + 1,), sum 1
+    :param desk: has the limits now (DESK_ROWS, n_assets + 1)
+    :param numbers: further limits; see :class:`Rules`
+    :param assets: see :class:`Rules`
+    :param out: receives allowed weights with cash last (n_assets + 1,)
     """
-    n = limits.shape[1]
-    exposure, gross, allowed = 0.0, 0.0, rules.numbers.shape[0] == GROUP_MAX
+    n = assets.shape[1]
+    exposure, gross, allowed = 0.0, 0.0, numbers.shape[0] == GROUP_MAX
     for i in range(n):
-        weight = source[at + i]
-        exposure += weight
-        gross += abs(weight)
-        allowed = allowed and limits[0, i] <= weight <= limits[1, i]
-    if allowed and (rules.numbers[GROSS_LIMIT] == 0.0 or gross <= rules.numbers[GROSS_LIMIT]):
-        for i in range(n + 1):
-            out[to + i] = source[at + i]
+        exposure += request[i]
+        gross += abs(request[i])
+        allowed = allowed and desk[LOWER, i] <= request[i] <= desk[UPPER, i]
+    if allowed and (numbers[GROSS_LIMIT] == 0.0 or gross <= numbers[GROSS_LIMIT]):
+        copy_into(request, out)
     else:
-        project_allowed(source[at : at + n], limits[0], limits[1], exposure, rules, out[to : to + n + 1])
+        project_allowed(request[:n], desk[LOWER, :n], desk[UPPER, :n], exposure, numbers, assets, out)
 
 
-@njit(cache=True)
-def to_band_edge(drifted, target, limits, rules, out):
+@kernel
+def to_band_edge(drifted, target, desk, numbers, assets, out):
     """
     The allowed portfolio nearest to the drifted one inside the no-trade band around the target.
 
@@ -461,73 +506,74 @@ def to_band_edge(drifted, target, limits, rules, out):
 
     :param drifted: weights now (n_assets + 1,)
     :param target: allowed target (n_assets + 1,)
-    :param limits: lower and upper limits now (2, n_assets)
-    :param rules: limits and thresholds
+    :param desk: has the limits now (DESK_ROWS, n_assets + 1)
+    :param numbers: limits and thresholds; see :class:`Rules`
+    :param assets: see :class:`Rules`
     :param out: receives weights after the trade (n_assets + 1,)
     """
     n = target.shape[0] - 1
-    low, high = np.empty(n), np.empty(n)
+    low, high = desk[LOW, :n], desk[HIGH, :n]
     wanted, exposure = 0.0, 0.0
     for i in range(n):
-        low[i] = max(limits[0, i], target[i] - rules.numbers[REBALANCE_THRESHOLD])
-        high[i] = min(limits[1, i], target[i] + rules.numbers[REBALANCE_THRESHOLD])
+        low[i] = max(desk[LOWER, i], target[i] - numbers[REBALANCE_THRESHOLD])
+        high[i] = min(desk[UPPER, i], target[i] + numbers[REBALANCE_THRESHOLD])
         wanted += target[i]
         exposure += drifted[i]
-    total = min(max(exposure, wanted - rules.numbers[EXPOSURE_THRESHOLD]), wanted + rules.numbers[EXPOSURE_THRESHOLD])
-    project_allowed(drifted[:n], low, high, total, rules, out)
+    total = min(max(exposure, wanted - numbers[EXPOSURE_THRESHOLD]), wanted + numbers[EXPOSURE_THRESHOLD])
+    project_allowed(drifted[:n], low, high, total, numbers, assets, out)
 
 
-@njit(cache=True)
-def limit_turnover(drifted, limits, rules, held):
+@kernel
+def limit_turnover(drifted, desk, numbers, assets, held):
     """
     Go only so far towards a portfolio as the turnover limit allows. Weights beyond their limits come back first.
 
     :param drifted: weights now (n_assets + 1,)
-    :param limits: lower and upper limits now (2, n_assets)
-    :param rules: see :class:`Rules`
+    :param desk: has the limits now (DESK_ROWS, n_assets + 1)
+    :param numbers: see :class:`Rules`
+    :param assets: see :class:`Rules`
     :param held: the allowed portfolio wanted; receives the one that is reached (n_assets + 1,)
     """
     n = held.shape[0]
-    nearest = np.empty(n)
-    constrain(drifted, 0, limits, rules, nearest, 0)
+    nearest = desk[NEAREST]
+    constrain(drifted, desk, numbers, assets, nearest)
     forced, further = 0.0, 0.0
     for i in range(n - 1):
         forced += abs(nearest[i] - drifted[i])
         further += abs(held[i] - nearest[i])
-    if forced + further <= rules.numbers[MAX_TURNOVER]:
+    if forced + further <= numbers[MAX_TURNOVER]:
         return
-    step = max(rules.numbers[MAX_TURNOVER] - forced, 0.0) / further if further > 0.0 else 0.0
+    step = max(numbers[MAX_TURNOVER] - forced, 0.0) / further if further > 0.0 else 0.0
     step = min(step, 1.0)
     for i in range(n):
         held[i] = nearest[i] + step * (held[i] - nearest[i])
 
 
-@njit(cache=True)
-def gate(state, record, rules):
+@kernel
+def gate(drifted, target, days_held, numbers):
     """
     Whether to trade, and why: drift of a weight, drift of the exposure, or holding time.
 
-    :param state: has the weights now (state_size,)
-    :param record: has the allowed target (record_size,)
-    :param rules: thresholds
+    :param drifted: weights now (n_assets + 1,)
+    :param target: allowed target (n_assets + 1,)
+    :param days_held: days since the last trade
+    :param numbers: thresholds; see :class:`Rules`
     :return: index into ``TRADE_REASONS``; at least ``WEIGHT_DRIFT`` means trade
     """
-    n = rules.assets.shape[1]
-    target = RECORD_HEAD + n + 1
-    if state[DAYS_HELD] < rules.numbers[MIN_HOLDING_DAYS]:
+    if days_held < numbers[MIN_HOLDING_DAYS]:
         return TOO_RECENT
     drift = 0.0
-    for i in range(n):
-        drift = max(drift, abs(record[target + i] - state[STATE_HEAD + i]))
-    if drift > rules.numbers[REBALANCE_THRESHOLD]:
+    for i in range(target.shape[0] - 1):
+        drift = max(drift, abs(target[i] - drifted[i]))
+    if drift > numbers[REBALANCE_THRESHOLD]:
         return WEIGHT_DRIFT
-    if abs(record[target + n] - state[STATE_HEAD + n]) > rules.numbers[EXPOSURE_THRESHOLD]:
+    if abs(target[-1] - drifted[-1]) > numbers[EXPOSURE_THRESHOLD]:
         return EXPOSURE_DRIFT
-    return HOLDING_TIME if state[DAYS_HELD] >= rules.numbers[MAX_HOLDING_DAYS] else WITHIN_THRESHOLDS
+    return HOLDING_TIME if days_held >= numbers[MAX_HOLDING_DAYS] else WITHIN_THRESHOLDS
 
 
-@njit(cache=True)
-def settle(drifted, target, wealth, rules):
+@kernel
+def settle(drifted, target, wealth, numbers, assets):
     """
     Solve the self-financing trade: wealth before = wealth after + cost, where the cost depends on wealth after.
 
@@ -539,7 +585,8 @@ def settle(drifted, target, wealth, rules):
     :param drifted: weights before (n_assets + 1,)
     :param target: weights after (n_assets + 1,)
     :param wealth: before the trade [share of initial wealth]
-    :param rules: costs
+    :param numbers: costs; see :class:`Rules`
+    :param assets: see :class:`Rules`
     :return: wealth after / wealth before, turnover [sum of absolute trades / wealth before]
     """
     n, distance = target.shape[0] - 1, 0.0
@@ -547,16 +594,16 @@ def settle(drifted, target, wealth, rules):
         distance += abs(target[i] - drifted[i])
     if distance <= 1e-12:  # nothing to trade, no fee
         return 1.0, 0.0
-    fee = rules.numbers[FIXED_FEE] / wealth
+    fee = numbers[FIXED_FEE] / wealth
     left, right, mu, turnover = 0.0, 1.0, 1.0, 0.0
     for _ in range(200):
         gap, slope, turnover = mu - 1.0 + fee, 1.0, 0.0
         for i in range(n):
             trade = target[i] * mu - drifted[i]
             size = abs(trade)
-            rate, marginal = rules.assets[COST_RATE, i], rules.assets[COST_RATE, i]
-            if rules.assets[IMPACT, i] > 0.0:
-                root = rules.assets[IMPACT, i] * np.sqrt(size)
+            rate, marginal = assets[COST_RATE, i], assets[COST_RATE, i]
+            if assets[IMPACT, i] > 0.0:
+                root = assets[IMPACT, i] * np.sqrt(size)
                 rate, marginal = rate + root, marginal + 1.5 * root
             turnover += size
             gap += size * rate
@@ -575,8 +622,8 @@ def settle(drifted, target, wealth, rules):
     return mu, turnover
 
 
-@njit(cache=True)
-def settle_around_frozen(drifted, row, prices, wealth, rules, held):
+@kernel
+def settle_around_frozen(drifted, row, days, wealth, numbers, assets, held):
     """
     Settle a trade on a day on which some assets are suspended: their positions stay what they are, so that their weights
     grow a little as the others pay the costs. The rest is scaled to fit, and settled again until both agree. A trade that
@@ -584,20 +631,22 @@ def settle_around_frozen(drifted, row, prices, wealth, rules, held):
 
     :param drifted: weights before (n_assets + 1,)
     :param row: of the close
-    :param prices: see :class:`Prices`
+    :param days: see :class:`Prices`
     :param wealth: before the trade [share of initial wealth]
-    :param rules: costs
+    :param numbers: costs; see :class:`Rules`
+    :param assets: see :class:`Rules`
     :param held: weights wanted after the trade, those of suspended assets as before; receives the exact ones (n_assets + 1,)
     :return: wealth after / wealth before, turnover
     """
-    n = held.shape[0] - 1
-    status = prices.days.shape[1] - 1 - n
-    frozen = 0.0
+    mu, turnover = settle(drifted, held, wealth, numbers, assets)
+    if days[row, -1] > 0.0 or turnover == 0.0:
+        return mu, turnover
+    n, frozen = held.shape[0] - 1, 0.0
+    status = days.shape[1] - 1 - n
     for i in range(n):
-        if prices.days[row, status + i] == SUSPENDED:
+        if days[row, status + i] == SUSPENDED:
             frozen += drifted[i]
-    mu, turnover = settle(drifted, held, wealth, rules)
-    if frozen == 0.0 or turnover == 0.0:
+    if frozen == 0.0:
         return mu, turnover
     free = 1.0 - frozen
     for _ in range(50):
@@ -606,19 +655,19 @@ def settle_around_frozen(drifted, row, prices, wealth, rules, held):
         fit = (1.0 - frozen / mu) / free
         free *= fit
         for i in range(n + 1):
-            if i < n and prices.days[row, status + i] == SUSPENDED:
+            if i < n and days[row, status + i] == SUSPENDED:
                 held[i] = drifted[i] / mu
             else:
                 held[i] *= fit
         previous = mu
-        mu, turnover = settle(drifted, held, wealth, rules)
+        mu, turnover = settle(drifted, held, wealth, numbers, assets)
         if abs(mu - previous) <= 1e-16:
             break
     return mu, turnover
 
 
-@njit(cache=True)
-def add_reward_terms(record, regime_scale, drawdown_increase, days_held, rules):
+@kernel
+def add_reward_terms(record, regime_scale, drawdown_increase, days_held, numbers, assets):
     """
     Add the reward of one day to the record, by term; the benchmark-relative mean-variance reward with penalties.
 
@@ -626,11 +675,12 @@ def add_reward_terms(record, regime_scale, drawdown_increase, days_held, rules):
     :param regime_scale: of the penalties, expected under the regime probabilities
     :param drawdown_increase: of this day
     :param days_held: before this day's trade
-    :param rules: weights of the terms
+    :param numbers: weights of the terms; see :class:`Rules`
+    :param assets: see :class:`Rules`
     """
-    numbers, portfolio, benchmark = rules.numbers, record[PORTFOLIO_RETURN], record[BENCHMARK_RETURN]
+    portfolio, benchmark = record[PORTFOLIO_RETURN], record[BENCHMARK_RETURN]
     herfindahl, over, hasty = 0.0, 0.0, 0.0
-    for i in range(rules.assets.shape[1]):
+    for i in range(assets.shape[1]):
         weight = record[RECORD_HEAD + i]
         herfindahl += weight * weight
         over += max(abs(weight) - numbers[SOFT_MAX_WEIGHT], 0.0)
@@ -647,182 +697,233 @@ def add_reward_terms(record, regime_scale, drawdown_increase, days_held, rules):
     record[TERMS + 6] -= regime_scale * numbers[REWARD_WEIGHTS + 6] * over
 
 
-@njit(cache=True)
-def trade(row, prices, rules, state, record, limits):
+@part
+def trade(drifted, target, row, days, numbers, assets, state, record, desk):
     """
-    Go to the target of the record, or as near as the rules let, and pay.
+    Go to the target, or as near as the rules let, and pay.
 
+    :param drifted: weights now, changed in place (n_assets + 1,)
+    :param target: allowed target (n_assets + 1,)
     :param row: of the close
-    :param prices: see :class:`Prices`
-    :param rules: see :class:`Rules`
+    :param days: see :class:`Prices`
+    :param numbers: see :class:`Rules`
+    :param assets: see :class:`Rules`
     :param state: of this env, changed in place
     :param record: of this step, changed in place
-    :param limits: on the assets now (2, n_assets)
+    :param desk: has the limits now (DESK_ROWS, n_assets + 1)
     """
-    n = limits.shape[1] + 1
-    weights = state[STATE_HEAD : STATE_HEAD + n]
-    held, target = record[RECORD_HEAD : RECORD_HEAD + n], record[RECORD_HEAD + n :]
-    if rules.numbers[TO_BAND] > 0.0 and state[DAYS_HELD] < NEVER:
-        to_band_edge(weights, target, limits, rules, held)
+    held = record[RECORD_HEAD : RECORD_HEAD + target.shape[0]]
+    if numbers[TO_BAND] > 0.0 and state[DAYS_HELD] < NEVER:
+        to_band_edge(drifted, target, desk, numbers, assets, held)
     else:
         copy_into(target, held)
-    if rules.numbers[MAX_TURNOVER] < np.inf:
-        limit_turnover(weights, limits, rules, held)
-    if prices.days[row, -1] > 0.0:
-        left, turnover = settle(weights, held, state[WEALTH], rules)
-    else:
-        left, turnover = settle_around_frozen(weights, row, prices, state[WEALTH], rules, held)
+    if numbers[MAX_TURNOVER] < np.inf:
+        limit_turnover(drifted, desk, numbers, assets, held)
+    left, turnover = settle_around_frozen(drifted, row, days, state[WEALTH], numbers, assets, held)
     if turnover == 0.0:
-        copy_into(weights, held)
         record[REASON] = NOTHING_TO_TRADE
-        return
-    record[TURNOVER], record[COST], record[REBALANCED] = turnover, 1.0 - left, 1.0
-    state[WEALTH] *= max(left, 0.0)
-    copy_into(held, weights)
+        copy_into(drifted, held)
+    else:
+        record[TURNOVER], record[COST], record[REBALANCED] = turnover, 1.0 - left, 1.0
+        state[WEALTH] *= max(left, 0.0)
+        copy_into(held, drifted)
 
 
-@njit(cache=True)
-def decide(request, row, prices, rules, state, record, limits):
+@part
+def decide(request, row, days, numbers, assets, state, record, desk):
     """
     Decision part of a day: smooth and constrain the target, pass the gate, trade.
 
     :param request: weights asked for (n_assets + 1,), sum 1
     :param row: of the close
-    :param prices: see :class:`Prices`
-    :param rules: see :class:`Rules`
+    :param days: see :class:`Prices`
+    :param numbers: see :class:`Rules`
+    :param assets: see :class:`Rules`
     :param state: of this env, changed in place
     :param record: of this step, changed in place
-    :param limits: working memory (2, n_assets)
+    :param desk: working memory (DESK_ROWS, n_assets + 1)
     """
     n = request.shape[0]
-    smoothed, begins = STATE_HEAD + n, state[DAYS_HELD] == NEVER
+    weights, smoothed = state[STATE_HEAD : STATE_HEAD + n], state[STATE_HEAD + n : STATE_HEAD + 2 * n]
+    target, begins = record[RECORD_HEAD + n :], state[DAYS_HELD] == NEVER
     for i in range(n):
-        old = request[i] if begins else state[smoothed + i]
-        state[smoothed + i] = old + rules.numbers[SMOOTHING] * (request[i] - old)
-        record[RECORD_HEAD + i] = state[STATE_HEAD + i]
-    limits_now(row, prices, rules, state, limits)
-    constrain(state, smoothed, limits, rules, record, RECORD_HEAD + n)
-    record[REASON] = gate(state, record, rules)
+        smoothed[i] = request[i] if begins else smoothed[i] + numbers[SMOOTHING] * (request[i] - smoothed[i])
+    limits_now(weights, row, days, assets, desk)
+    constrain(smoothed, desk, numbers, assets, target)
+    record[REASON] = gate(weights, target, state[DAYS_HELD], numbers)
     if record[REASON] >= WEIGHT_DRIFT:
-        trade(row, prices, rules, state, record, limits)
+        trade(weights, target, row, days, numbers, assets, state, record, desk)
 
 
-@njit(cache=True)
-def earn(row, prices, rules, state):
+@kernel
+def earn(weights, row, days, numbers):
     """
     Earning part of a day: the weights earn ``returns[row]``, cash the risk-free return, short positions pay their borrow
     rate, everything drifts, and what is delisted at this close becomes cash.
 
+    :param weights: held, changed in place (n_assets + 1,)
     :param row: of the returns
-    :param prices: see :class:`Prices`
-    :param rules: see :class:`Rules`
-    :param state: of this env, changed in place
-    :return: simple return of the portfolio
+    :param days: see :class:`Prices`
+    :param numbers: see :class:`Rules`
+    :return: wealth after / wealth before
     """
-    n, days = rules.assets.shape[1], prices.days
-    cash = state[STATE_HEAD + n] * (1.0 + days[row, n + RISK_FREE])
+    n = weights.shape[0] - 1
+    cash = weights[n] * (1.0 + days[row, n + RISK_FREE])
     growth = cash
     for i in range(n):
-        weight = state[STATE_HEAD + i]
-        growth += weight * (1.0 + days[row, i])
-        if weight < 0.0:
-            cash += weight * rules.numbers[BORROW_RATE]
-            growth += weight * rules.numbers[BORROW_RATE]
-    state[WEALTH] *= growth
+        growth += weights[i] * (1.0 + days[row, i])
+        if weights[i] < 0.0:
+            cash += weights[i] * numbers[BORROW_RATE]
+            growth += weights[i] * numbers[BORROW_RATE]
     if growth <= 0.0:
-        return growth - 1.0
-    state[STATE_HEAD + n] = cash / growth
+        return growth
+    weights[n] = cash / growth
     for i in range(n):
-        state[STATE_HEAD + i] *= (1.0 + days[row, i]) / growth
+        weights[i] *= (1.0 + days[row, i]) / growth
     if days[row, -1] == 0.0:
         status = days.shape[1] - 1 - n
         for i in range(n):
             if days[row, status + i] == UNLISTED:
-                state[STATE_HEAD + n] += state[STATE_HEAD + i]
-                state[STATE_HEAD + i] = 0.0
-    return growth - 1.0
+                weights[n] += weights[i]
+                weights[i] = 0.0
+    return growth
 
 
-@njit(cache=True)
-def portfolio_block(state, n_assets, days_held, out, to):
+@kernel
+def portfolio_block(state, days_held, out):
     """
     Write the portfolio part of an observation: asset weights, cash, drawdown, days held [years], exposure.
 
     :param state: (state_size,)
-    :param n_assets: number of assets
     :param days_held: since the last trade
-    :param out: receives it
-    :param to: where it begins
+    :param out: receives it (n_assets + PORTFOLIO_TAIL,)
     """
-    for i in range(n_assets + 1):
-        out[to + i] = state[STATE_HEAD + i]
-    tail = to + n_assets + 1
-    out[tail] = 1.0 - state[WEALTH] / state[PEAK]
-    out[tail + 1] = min(days_held, 252.0) / 252.0
-    out[tail + 2] = 1.0 - state[STATE_HEAD + n_assets]
+    n = out.shape[0] - PORTFOLIO_TAIL
+    for i in range(n + 1):
+        out[i] = state[STATE_HEAD + i]
+    out[n + 1] = 1.0 - state[WEALTH] / state[PEAK]
+    out[n + 2] = min(days_held, 252.0) / 252.0
+    out[n + 3] = 1.0 - state[STATE_HEAD + n]
 
 
-@njit(cache=True)
-def step_day(request, decides, prices, rules, state, clock, record, limits):
+@part
+def step_day(request, decides, days, numbers, assets, state, clock, record, desk):
     """
     One day of one portfolio: decide (or just hold), then earn, then add the day's reward to the record.
 
     :param request: weights asked for (n_assets + 1,), sum 1
     :param decides: False on days between decisions
-    :param prices: see :class:`Prices`
-    :param rules: see :class:`Rules`
+    :param days: see :class:`Prices`
+    :param numbers: see :class:`Rules`
+    :param assets: see :class:`Rules`
     :param state: (state_size,), changed in place
     :param clock: (2,), changed in place
     :param record: (record_size,), overwritten but for the reward terms, which are added to
-    :param limits: working memory (2, n_assets)
+    :param desk: working memory (DESK_ROWS, n_assets + 1)
     """
     n = request.shape[0]
     row, wealth, days_held = clock[ROW], state[WEALTH], state[DAYS_HELD]
     drawdown = 1.0 - wealth / state[PEAK]
     record[TURNOVER], record[COST], record[REBALANCED], record[REASON] = 0.0, 0.0, 0.0, NO_DECISION
+    copy_into(state[STATE_HEAD : STATE_HEAD + n], record[RECORD_HEAD : RECORD_HEAD + n])
     if decides:
-        decide(request, row, prices, rules, state, record, limits)
-    else:
-        for i in range(n):
-            record[RECORD_HEAD + i] = state[STATE_HEAD + i]
+        decide(request, row, days, numbers, assets, state, record, desk)
     days_since_trade = 0.0 if record[REBALANCED] > 0.0 else days_held
-    portfolio_block(state, n - 1, days_since_trade, state, STATE_HEAD + 2 * n)
+    portfolio_block(state, days_since_trade, state[STATE_HEAD + 2 * n :])
     record[EXPOSURE] = 1.0 - record[RECORD_HEAD + n - 1]
-    earn(row + 1, prices, rules, state)
+    state[WEALTH] *= earn(state[STATE_HEAD : STATE_HEAD + n], row + 1, days, numbers)
     state[DAYS_HELD] = days_since_trade + 1.0
     state[PEAK] = max(state[PEAK], state[WEALTH])
     record[PORTFOLIO_RETURN] = state[WEALTH] / wealth - 1.0
-    record[BENCHMARK_RETURN] = prices.days[row + 1, n - 1 + BENCHMARK]
+    record[BENCHMARK_RETURN] = days[row + 1, n - 1 + BENCHMARK]
     record[DRAWDOWN] = 1.0 - state[WEALTH] / state[PEAK]
     scale = 0.0
-    known = row - int(rules.numbers[LAG])
+    known = row - int(numbers[LAG])
     for k in range(N_REGIMES):
-        scale += prices.days[known, n - 1 + DAY_HEAD + k] * rules.numbers[REGIME_SCALE + k]
-    add_reward_terms(record, scale, max(record[DRAWDOWN] - drawdown, 0.0), days_held, rules)
+        scale += days[known, n - 1 + DAY_HEAD + k] * numbers[REGIME_SCALE + k]
+    add_reward_terms(record, scale, max(record[DRAWDOWN] - drawdown, 0.0), days_held, numbers, assets)
     clock[ROW] = row + 1
 
 
-@njit(cache=True)
-def step_one(request, interval, prices, rules, state, clock, record, limits):
+@kernel
+def read_actions(actions, reading, requests):
+    """
+    Read actions as weights. Long only: divide by the sum; what is below zero counts as zero, and all zeros are all cash.
+    Long-short: the numbers are the weights of the assets, and cash is what is left.
+
+    :param actions: (n, n_assets + 1)
+    :param reading: ``LONG_ONLY``, ``LONG_SHORT``, or ``AS_WEIGHTS`` if they sum to 1 already
+    :param requests: receives weights, rows sum to 1 (n, n_assets + 1)
+    :return: whether every action was finite
+    """
+    last = actions.shape[1] - 1
+    for b in range(actions.shape[0]):
+        total, magnitude = 0.0, 0.0
+        for i in range(last + 1):
+            value = float(actions[b, i])
+            magnitude += abs(value)
+            if reading == LONG_ONLY:
+                value = max(value, 0.0)
+            elif reading == LONG_SHORT:
+                value = min(max(value, -1.0), 1.0) if i < last else 0.0
+            total += value
+            requests[b, i] = value
+        if not magnitude < np.inf:
+            return False
+        if reading == LONG_SHORT:
+            requests[b, last] = 1.0 - total
+        elif reading == LONG_ONLY and total <= 0.0:
+            requests[b, last] = 1.0
+        elif reading == LONG_ONLY:
+            for i in range(last + 1):
+                requests[b, i] /= total
+    return True
+
+
+@kernel
+def observe(seen, lag, state, obs):
+    """
+    Write the observation of one env: the market part from the table, the portfolio part from the state.
+
+    With lag 1 both end one row before the decision's close: the portfolio is the one held before the last return, because
+    that return is not known yet when the order is prepared.
+
+    :param seen: market features at the row that is seen (n_columns,) float32
+    :param lag: rows between what is seen and the decision's close
+    :param state: (state_size,)
+    :param obs: receives the observation (n_columns + n_assets + PORTFOLIO_TAIL,)
+    """
+    n_columns = seen.shape[0]
+    copy_into(seen, obs[:n_columns])
+    portfolio = obs[n_columns:]
+    if lag > 0:
+        copy_into(state[state.shape[0] - portfolio.shape[0] :], portfolio)
+    else:
+        portfolio_block(state, state[DAYS_HELD], portfolio)
+
+
+@part
+def step_one(request, interval, days, numbers, assets, state, clock, record, desk):
     """
     One step of one portfolio: a decision and ``interval`` days of earning. Daily figures are accumulated over the step.
 
     :param request: weights asked for (n_assets + 1,), sum 1
     :param interval: days per step
-    :param prices: see :class:`Prices`
-    :param rules: see :class:`Rules`
+    :param days: see :class:`Prices`
+    :param numbers: see :class:`Rules`
+    :param assets: see :class:`Rules`
     :param state: (state_size,), changed in place
     :param clock: (2,), changed in place
     :param record: receives the record of the step (record_size,)
-    :param limits: working memory (2, n_assets)
+    :param desk: working memory (DESK_ROWS, n_assets + 1)
     """
-    known = clock[ROW] - int(rules.numbers[LAG])
+    known = clock[ROW] - int(numbers[LAG])
     for term in range(TERMS, RECORD_HEAD):
         record[term] = 0.0
     turnover, cost, rebalanced, growth, benchmark, reason = 0.0, 0.0, 0.0, 1.0, 1.0, 0.0
     ended = RUNNING
     for day in range(interval):
-        step_day(request, day == 0, prices, rules, state, clock, record, limits)
+        step_day(request, day == 0, days, numbers, assets, state, clock, record, desk)
         turnover += record[TURNOVER]
         cost += record[COST]
         rebalanced = max(rebalanced, record[REBALANCED])
@@ -844,117 +945,58 @@ def step_one(request, interval, prices, rules, state, clock, record, limits):
     record[REWARD] = reward
 
 
-@njit(cache=True)
-def read_action(actions, b, reading, request):
+@kernel
+def step_batch(actions, reading, interval, days, numbers, assets, table, state, clock, desk, requests, records, obs):
     """
-    Read an action as weights. Long only: divide by the sum; what is below zero counts as zero, and all zeros are all cash.
-    Long-short: the numbers are the weights of the assets, and cash is what is left.
-
-    :param actions: (n, n_assets + 1)
-    :param b: which of them
-    :param reading: ``LONG_ONLY``, ``LONG_SHORT``, or ``AS_WEIGHTS`` if it sums to 1 already
-    :param request: receives weights, sum 1 (n_assets + 1,)
-    :return: whether the action was finite
-    """
-    last = request.shape[0] - 1
-    total, magnitude = 0.0, 0.0
-    for i in range(last + 1):
-        value = float(actions[b, i])
-        magnitude += abs(value)
-        if reading == LONG_ONLY:
-            value = max(value, 0.0)
-        elif reading == LONG_SHORT:
-            value = min(max(value, -1.0), 1.0) if i < last else 0.0
-        total += value
-        request[i] = value
-    if not magnitude < np.inf:
-        return False
-    if reading == LONG_SHORT:
-        request[last] = 1.0 - total
-    elif reading == LONG_ONLY:
-        if total <= 0.0:
-            request[last] = 1.0
-        else:
-            for i in range(last + 1):
-                request[i] /= total
-    return True
-
-
-@njit(cache=True)
-def observe(table, row, lag, state, n_assets, obs, b):
-    """
-    Write the observation of one env: the market part from the table, the portfolio part from the state.
-
-    With lag 1 both end one row before the decision's close: the portfolio is the one held before the last return, because
-    that return is not known yet when the order is prepared.
-
-    :param table: every market feature, one row per day (n_rows, n_columns) float32
-    :param row: of the decision
-    :param lag: rows between what is seen and the decision's close
-    :param state: (state_size,)
-    :param n_assets: number of assets
-    :param obs: receives the observation (n_envs, n_columns + n_assets + PORTFOLIO_TAIL)
-    :param b: which env
-    """
-    n_columns = table.shape[1]
-    for i in range(n_columns):
-        obs[b, i] = table[row - lag, i]
-    seen = STATE_HEAD + 2 * (n_assets + 1)
-    if lag == 0:
-        portfolio_block(state, n_assets, state[DAYS_HELD], state, seen)
-    for i in range(n_assets + PORTFOLIO_TAIL):
-        obs[b, n_columns + i] = state[seen + i]
-
-
-@njit(cache=True)
-def read_actions(actions, reading, requests):
-    """
-    :param actions: (n, n_assets + 1)
-    :param reading: see :func:`read_action`
-    :param requests: receives weights, rows sum to 1 (n, n_assets + 1)
-    :return: whether every action was finite
-    """
-    for b in range(actions.shape[0]):
-        if not read_action(actions, b, reading, requests[b]):
-            return False
-    return True
-
-
-@njit(cache=True)
-def step_batch(actions, reading, interval, days, numbers, assets, table, state, clock, requests, records, obs):
-    """
-    One step of every env. Arrays are given one by one, because a call unpacks a tuple three times as slowly as its fields.
+    One step of every env.
 
     :param actions: (n_envs, n_assets + 1)
-    :param reading: see :func:`read_action`
+    :param reading: see :func:`read_actions`
     :param interval: days per step
     :param days: see :class:`Prices`
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
-    :param table: see :func:`observe`
+    :param table: every market feature, one row per day (n_rows, n_columns) float32
     :param state: (n_envs, state_size), changed in place
     :param clock: (n_envs, 2), changed in place
+    :param desk: working memory (DESK_ROWS, n_assets + 1)
     :param requests: receives the actions as weights (n_envs, n_assets + 1)
     :param records: receives the record of the step (n_envs, record_size)
     :param obs: receives the next observations (n_envs, obs_size)
     :return: ``STEPPED``, or why nothing was done: an action is ``NOT_FINITE``, or an env is ``NOT_RUNNING`` because its
         episode has ended or not begun
     """
-    n_envs, n_assets = actions.shape[0], assets.shape[1]
-    for b in range(n_envs):
+    for b in range(actions.shape[0]):
         if clock[b, ROW] >= clock[b, STOP] - 1 or state[b, WEALTH] <= RUIN:
             return NOT_RUNNING
     if not read_actions(actions, reading, requests):
         return NOT_FINITE
-    prices, rules, lag, limits = Prices(days, n_assets), Rules(numbers, assets), int(numbers[LAG]), np.empty((2, n_assets))
-    for b in range(n_envs):
-        step_one(requests[b], interval, prices, rules, state[b], clock[b], records[b], limits)
-        observe(table, clock[b, ROW], lag, state[b], n_assets, obs, b)
+    lag = int(numbers[LAG])
+    for b in range(actions.shape[0]):
+        step_one(requests[b], interval, days, numbers, assets, state[b], clock[b], records[b], desk)
+        observe(table[clock[b, ROW] - lag], lag, state[b], obs[b])
     return STEPPED
 
 
-@njit(cache=True)
-def run_targets(requests, decides, prices, rules, state, clock, records):
+@kernel
+def run_days(requests, decides, days, numbers, assets, state, clock, desk, records):
+    """
+    The compiled part of :func:`run_targets`.
+
+    :return: number of days run
+    """
+    for day in range(requests.shape[0]):
+        for term in range(TERMS, RECORD_HEAD):
+            records[day, term] = 0.0
+        step_day(requests[day], decides[day], days, numbers, assets, state, clock, records[day], desk)
+        if state[WEALTH] <= RUIN:
+            return day + 1
+    return requests.shape[0]
+
+
+def run_targets(
+    requests: np.ndarray, decides: np.ndarray, prices: Prices, rules: Rules, state: np.ndarray, clock: np.ndarray
+) -> np.ndarray:
     """
     One portfolio through many days of given targets: the backtest of a rule, or the replay of an agent's decisions.
 
@@ -964,16 +1006,11 @@ def run_targets(requests, decides, prices, rules, state, clock, records):
     :param rules: see :class:`Rules`
     :param state: (state_size,), changed in place
     :param clock: (2,), changed in place
-    :param records: receives one record per day (n_days, record_size)
-    :return: number of days run; fewer than n_days after ruin
+    :return: one record per day run (n, record_size); fewer than n_days after ruin
     """
-    limits = np.empty((2, requests.shape[1] - 1))
-    for day in range(requests.shape[0]):
-        records[day, TERMS:RECORD_HEAD] = 0.0
-        step_day(requests[day], decides[day], prices, rules, state, clock, records[day], limits)
-        if state[WEALTH] <= RUIN:
-            return day + 1
-    return requests.shape[0]
+    n = requests.shape[1]
+    desk, records = np.zeros((DESK_ROWS, n)), np.zeros((len(requests), RECORD_HEAD + 2 * n))
+    return records[: run_days(requests, decides, prices.days, *rules, state, clock, desk, records)]
 
 
 def new_state(n_envs: int, n_assets: int) -> np.ndarray:
@@ -986,5 +1023,5 @@ def new_state(n_envs: int, n_assets: int) -> np.ndarray:
     state[:, DAYS_HELD] = NEVER
     state[:, STATE_HEAD + n_assets] = 1.0
     for row in state:
-        portfolio_block(row, n_assets, NEVER, row, STATE_HEAD + 2 * n)
+        portfolio_block(row, NEVER, row[STATE_HEAD + 2 * n :])
     return state

@@ -261,9 +261,9 @@ def test_case_worked_by_hand():
         execution_lag=0, costs=0.01, max_weight=1.0, rebalance_threshold=0.025, exposure_threshold=0.05, reward=reward
     )
     state, clock = dynamics.new_state(1, 2)[0], np.array([0, 4])
-    records = np.zeros((3, RECORD_HEAD + 6))
     requests = np.tile([0.5, 0.3, 0.2], (3, 1))
-    assert run_targets(requests, np.ones(3, dtype=bool), hand_market(), config.rules(range(2)), state, clock, records) == 3
+    records = run_targets(requests, np.ones(3, dtype=bool), hand_market(), config.rules(range(2)), state, clock)
+    assert records.shape == (3, RECORD_HEAD + 6)
     close = dict(rtol=0, atol=1e-14)
     np.testing.assert_allclose(records[:, REBALANCED], [1, 1, 0], **close)
     np.testing.assert_allclose(records[:, TURNOVER], [0.7936507936507936, 0.056101383601824976, 0.0], **close)
@@ -317,7 +317,7 @@ def test_self_financing_equation_is_solved_at_the_highest_costs():
     """0.24 + 0.24 + impact 0.24 is the edge of what CostModel accepts."""
     rules = PortfolioConfig(costs=CostModel(0.24, 0.24, 0.24), max_weight=1.0).rules(range(2))
     drifted, held = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
-    left, turnover = dynamics.settle(drifted, held, 1.0, rules)
+    left, turnover = dynamics.settle(drifted, held, 1.0, *rules)
     trades = np.abs(held[:2] * left - drifted[:2])
     assert left == pytest.approx(1.0 - (0.48 * trades + 0.24 * trades**1.5).sum(), abs=1e-12)
     assert turnover == pytest.approx(trades.sum(), abs=1e-12)
@@ -389,7 +389,7 @@ def test_dearer_costs_leave_less_wealth(seed, field, low, more):
         rules = PortfolioConfig(costs=replace(CostModel(0.001, 0.001, 0.01, 0.001), **{field: value}), max_weight=1.0).rules(
             range(4)
         )
-        return dynamics.settle(drifted, target, 1.0, rules)[0]
+        return dynamics.settle(drifted, target, 1.0, *rules)[0]
 
     assert left(low + more) < left(low) < 1.0
 
@@ -422,10 +422,8 @@ def test_permuting_the_assets_permutes_the_results(order, seed, trade_to):
 def run(requests, prices, rules, decides=None) -> np.ndarray:
     """Records of one portfolio through given targets, from the first row."""
     n_days, n = requests.shape
-    records = np.zeros((n_days, RECORD_HEAD + 2 * n))
     decides = np.ones(n_days, dtype=bool) if decides is None else decides
-    done = run_targets(requests, decides, prices, rules, dynamics.new_state(1, n - 1)[0], np.array([0, n_days + 1]), records)
-    return records[:done]
+    return run_targets(requests, decides, prices, rules, dynamics.new_state(1, n - 1)[0], np.array([0, n_days + 1]))
 
 
 def flat_prices(returns):
@@ -528,10 +526,9 @@ def test_decision_interval_equals_that_many_days_replayed(make_market, trade_to)
     for action in random_actions(rng, 60, 6):
         core.step(action[None])
         days = min(5, int(clock[1] - 1 - clock[0]))
-        records = np.zeros((days, core.records.shape[1]))
         decides = np.arange(days) == 0
         requests = np.tile(core.requests[0], (days, 1))
-        run_targets(requests, decides, core.prices, core.rules, state, clock, records)
+        records = run_targets(requests, decides, core.prices, core.rules, state, clock)
         np.testing.assert_array_equal(core.state[0], state)
         np.testing.assert_array_equal(core.clock[0, :2], clock[:2])
         step = core.records[0]

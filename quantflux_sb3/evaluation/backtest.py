@@ -118,10 +118,8 @@ def replay(name: str, core: PortfolioCore, requests: np.ndarray, decides: np.nda
     if not dynamics.read_actions(requests, core.reading, weights):
         raise ValueError(f"'{name}' asked for weights that are not finite.")
     first = int(core.clock[0, ROW])
-    records = np.zeros((len(requests), core.records.shape[1]))
-    n_days = dynamics.run_targets(weights, decides, core.prices, core.rules, core.state[0], core.clock[0], records)
-    records = records[:n_days]
-    earned, n = np.arange(first + 1, first + 1 + n_days), core.n_assets + 1
+    records = dynamics.run_targets(weights, decides, core.prices, core.rules, core.state[0], core.clock[0])
+    earned, n = np.arange(first + 1, first + 1 + len(records)), core.n_assets + 1
     market = core.pool.markets[0]
     return BacktestResult(
         name=name,
