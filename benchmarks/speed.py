@@ -46,12 +46,20 @@ class DoNothing(gym.Env):
 
 
 class DoNothingVec(QuantFluxVecEnv):
-    """The batched env without its step."""
+    """The batched env without its step. Its episodes end like the others', because SB3 then asks for a value of the last obs."""
+
+    def reset(self):
+        self._steps = 0
+        return np.zeros((self.num_envs, *self.observation_space.shape), dtype=np.float32)
 
     def step_wait(self):
-        n = self.num_envs
+        n, self._steps = self.num_envs, self._steps + 1
         obs = np.zeros((n, *self.observation_space.shape), dtype=np.float32)
-        return obs, np.zeros(n, dtype=np.float32), np.zeros(n, dtype=bool), [{} for _ in range(n)]
+        dones = np.full(n, self._steps % 252 == 0)
+        infos: list[dict] = [{} for _ in range(n)]
+        for env in np.flatnonzero(dones):
+            infos[env] = {"terminal_observation": obs[env].copy(), "TimeLimit.truncated": True}
+        return obs, np.zeros(n, dtype=np.float32), dones, infos
 
 
 def steps_per_second(env: gym.Env, n_steps: int = 20_000) -> float:

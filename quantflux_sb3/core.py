@@ -50,10 +50,12 @@ class PortfolioCore:
         self.prices = self.pool.prices
         self.reading = LONG_SHORT if self.config.long_short else LONG_ONLY
         self.state = dynamics.new_state(n_envs, self.n_assets)
+        self._opening_state = self.state[0].copy()
         self.clock = np.zeros((n_envs, 2), dtype=np.int64)
         self.desk = np.zeros((dynamics.DESK_ROWS, self.n_assets + 1))
         self.requests = np.zeros((n_envs, self.n_assets + 1))
-        self.records = np.zeros((n_envs, RECORD_HEAD + 2 * (self.n_assets + 1)))
+        self._record_shape = (n_envs, RECORD_HEAD + 2 * (self.n_assets + 1))
+        self.records = np.zeros(self._record_shape)
         self.sources: tuple[BlockSource, ...] = ()
         self.sizing: tuple[Sizing, ...] = ()
         self._lay_out()
@@ -104,6 +106,10 @@ class PortfolioCore:
         )
         self.layout = ObservationLayout((*blocks, *portfolio))
         self._obs_shape = (self.n_envs, self.layout.size)
+        self._kernel_arguments = (
+            self.config.decision_interval, self.prices.days, *self.rules, self.table, self.state, self.clock, self.desk,
+            self.requests,
+        )  # fmt: skip
 
     def action_space(self) -> spaces.Box:
         """
@@ -145,14 +151,14 @@ class PortfolioCore:
         :param start: first row that earns
         :param stop: one past the last row that earns
         """
-        self.state[env] = dynamics.new_state(1, self.n_assets)[0]
+        self.state[env] = self._opening_state
         self.clock[env] = start - 1, stop
 
     def opening_record(self, env: int) -> np.ndarray:
         """
         :return: what a record says before the first step of an episode: nothing held but cash (record_size,)
         """
-        record, row = np.zeros(self.records.shape[1]), self.clock[env, ROW]
+        record, row = np.zeros(self._record_shape[1]), self.clock[env, ROW]
         record[FINAL_WEALTH], record[LAST_ROW], record[KNOWN_ROW] = 1.0, row, row - self.rules.lag
         record[[RECORD_HEAD + self.n_assets, -1]] = 1.0
         return record
@@ -179,11 +185,8 @@ class PortfolioCore:
             actions = self._check(actions)
         reading = self._size(actions) if self.sizing else self.reading
         obs = np.empty(self._obs_shape, dtype=_FLOAT32)
-        records = np.empty(self.records.shape)
-        status = dynamics.step_batch(
-            self.requests if self.sizing else actions, reading, self.config.decision_interval, self.prices.days,
-            self.rules.numbers, self.rules.assets, self.table, self.state, self.clock, self.desk, self.requests, records, obs,
-        )  # fmt: skip
+        records = np.empty(self._record_shape)
+        status = dynamics.step_batch(self.requests if self.sizing else actions, reading, *self._kernel_arguments, records, obs)
         if status != STEPPED:
             self._refuse(actions, status)
         self.records = records

@@ -63,7 +63,9 @@ class StepInfo(dict):
         return self[key]
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self else default
+        if key in _KEYS:  # SB3 asks every info of every step for "episode" and "is_success"
+            self._fill()
+        return dict.get(self, key, default)
 
     def __contains__(self, key: object) -> bool:
         return dict.__contains__(self, key) or (self._snapshot is not None and key in _KEYS)
