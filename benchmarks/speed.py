@@ -46,7 +46,7 @@ class DoNothing(gym.Env):
 
 
 class DoNothingVec(QuantFluxVecEnv):
-    """The batched env without its step. Its episodes end like the others', because SB3 then asks for a value of the last obs."""
+    """The batched env without its step; its episodes end too, because SB3 then asks for the value of the last observation."""
 
     def reset(self):
         self._steps = 0

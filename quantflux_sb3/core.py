@@ -184,7 +184,7 @@ class PortfolioCore:
         if actions.dtype is not _FLOAT32 or actions.shape != self.requests.shape or not actions.flags.carray:
             actions = self._check(actions)
         reading = self._size(actions) if self.sizing else self.reading
-        obs = np.empty(self._obs_shape, dtype=_FLOAT32)
+        obs = np.empty(self._obs_shape, _FLOAT32)
         records = np.empty(self._record_shape)
         status = dynamics.step_batch(self.requests if self.sizing else actions, reading, *self._kernel_arguments, records, obs)
         if status != STEPPED:

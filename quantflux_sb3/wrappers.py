@@ -69,7 +69,20 @@ class SignalBlock:
         return np.clip(table, -self.limit, self.limit).astype(np.float32)
 
 
-class ExogenousObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
+class CoreWrapper(gym.Wrapper, gym.utils.RecordConstructorArgs):
+    """
+    Base of the wrappers that change what the core underneath does. There is nothing left to do at a step, so that the step of
+    a wrapped env is the step of the env, without a call in between.
+
+    :param env: a QuantFluxEnv, wrapped or not
+    """
+
+    def __init__(self, env: gym.Env):
+        gym.Wrapper.__init__(self, env)
+        self.step = env.step  # type: ignore[method-assign]
+
+
+class ExogenousObservation(CoreWrapper):
     """
     Adds the user's own signals to the observation. ``FeatureObservation`` does so too, unless it is told not to
     (``FeatureConfig(exogenous=False)``); this one is for envs that observe nothing else.
@@ -79,11 +92,11 @@ class ExogenousObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
 
     def __init__(self, env: gym.Env):
         gym.utils.RecordConstructorArgs.__init__(self)
-        gym.Wrapper.__init__(self, env)
+        CoreWrapper.__init__(self, env)
         observe(env, SignalBlock())
 
 
-class FeatureObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
+class FeatureObservation(CoreWrapper):
     """
     Adds the per-asset and the market features to the observation.
 
@@ -93,11 +106,11 @@ class FeatureObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
 
     def __init__(self, env: gym.Env, features: FeatureConfig | None = None):
         gym.utils.RecordConstructorArgs.__init__(self, features=features)
-        gym.Wrapper.__init__(self, env)
+        CoreWrapper.__init__(self, env)
         observe(env, features or FeatureConfig())
 
 
-class RegimeObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
+class RegimeObservation(CoreWrapper):
     """
     Adds the regime probabilities and the days in the regime to the observation.
 
@@ -107,11 +120,11 @@ class RegimeObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
 
     def __init__(self, env: gym.Env, detector: RegimeDetector | None = None):
         gym.utils.RecordConstructorArgs.__init__(self, detector=detector)
-        gym.Wrapper.__init__(self, env)
+        CoreWrapper.__init__(self, env)
         observe(env, RegimeBlock(detector or RuleRegimes()))
 
 
-class SizingWrapper(gym.Wrapper, gym.utils.RecordConstructorArgs):
+class SizingWrapper(CoreWrapper):
     """
     Base of the wrappers that size.
 
@@ -124,7 +137,7 @@ class SizingWrapper(gym.Wrapper, gym.utils.RecordConstructorArgs):
 
     def __init__(self, env: gym.Env, **rule: Any):
         gym.utils.RecordConstructorArgs.__init__(self, **rule)
-        gym.Wrapper.__init__(self, env)
+        CoreWrapper.__init__(self, env)
         portfolio_core(env).add_sizing(Sizing(make_rule(self.rule_class, rule), self.keep_cash))
 
 

@@ -1,6 +1,7 @@
 """Regimes by fixed rules, the default: the level of volatility decides first, the trend second, and nothing is fitted."""
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -93,9 +94,16 @@ def detect_regimes(market: MarketData, detector: RegimeDetector | None = None) -
     """
     :param market: the market; its benchmark tells the regime
     :param detector: ``RuleRegimes()`` if not given
-    :return: causal probabilities, one row per date of the market
+    :return: causal probabilities, one row per date of the market; computed once per market and shared
     """
-    return (RuleRegimes() if detector is None else detector).detect(market.benchmark_returns)
+    detector = RuleRegimes() if detector is None else detector
+    tables = _CACHE.setdefault(market, {})
+    if detector not in tables:
+        tables[detector] = detector.detect(market.benchmark_returns)
+    return tables[detector]
+
+
+_CACHE: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def _running_mean(values: np.ndarray, prior: float, prior_days: float) -> np.ndarray:
