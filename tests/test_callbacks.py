@@ -8,6 +8,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecNormalize
 
 from quantflux_sb3.callbacks import AllocationDiagnosticsCallback, BenchmarkEvalCallback, RegimeAttributionCallback
+from quantflux_sb3.callbacks.diagnostics import known_regimes, step_figures
 from quantflux_sb3.policies import SoftmaxPolicy
 from quantflux_sb3.regimes import REGIMES
 from quantflux_sb3.vec_env import make_quantflux_vec_env
@@ -87,3 +88,16 @@ def test_callbacks_stand_aside_on_other_envs():
 def test_benchmark_callback_refuses_observations_that_it_cannot_rebuild():
     with pytest.raises(ValueError, match="VecNormalize"):
         train(VecNormalize(batched()), BenchmarkEvalCallback(eval_freq=128), steps=128)
+
+
+def test_what_callbacks_read_of_a_batch_is_what_single_envs_tell_through_resets():
+    batch = make_quantflux_vec_env(3, seed=5, episode_length=20)
+    single = make_vec_env("QuantFlux-v0", 3, seed=5, env_kwargs={"episode_length": 20})
+    batch.reset(), single.reset()
+    for actions in np.random.default_rng(0).random((70, 3, 7)).astype(np.float32):
+        infos = [env.step(actions)[3] for env in (batch, single)]
+        np.testing.assert_array_equal(known_regimes(batch, infos[0]), known_regimes(single, infos[1]))
+        ours, theirs = step_figures(batch, infos[0]), step_figures(single, infos[1])
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            np.testing.assert_array_equal(ours[name], theirs[name])

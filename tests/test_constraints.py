@@ -1,5 +1,7 @@
 """Groups, turnover, short selling, suspended and unlisted assets: what is allowed is obeyed to the last digit."""
 
+import warnings
+
 import cvxpy
 import numpy as np
 import pandas as pd
@@ -29,12 +31,18 @@ COSTS = CostModel(0.001, 0.0005, 0.002, 0.0001)
 
 
 def solve(objective, constraints) -> None:
-    cvxpy.Problem(cvxpy.Minimize(objective), constraints).solve(
-        solver=cvxpy.CLARABEL, tol_gap_abs=1e-14, tol_gap_rel=1e-14, tol_feas=1e-14
-    )
+    """As exactly as the solver can: where it gives up on the tightest tolerance, the next one."""
+    problem = cvxpy.Problem(cvxpy.Minimize(objective), constraints)
+    for tolerance in (1e-14, 1e-12, 1e-10):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            problem.solve(solver=cvxpy.CLARABEL, tol_gap_abs=tolerance, tol_gap_rel=tolerance, tol_feas=tolerance)
+        if problem.status == cvxpy.OPTIMAL:
+            return
+    raise AssertionError(problem.status)
 
 
-@pytest.mark.parametrize("seed", range(120))
+@pytest.mark.parametrize("seed", range(350))
 def test_grouped_projection_equals_cvxpy(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(3, 12))
@@ -46,12 +54,12 @@ def test_grouped_projection_equals_cvxpy(seed):
     project_grouped(values, lower, upper, total, groups, group_max, out)
     limits = [cvxpy.sum(w[np.flatnonzero(groups == g)]) <= group_max[g] for g in range(3) if (groups == g).any()]
     solve(cvxpy.sum_squares(w - values), [w >= lower, w <= upper, cvxpy.sum(w) == total, *limits])
-    np.testing.assert_allclose(out, w.value, atol=2e-7)
+    np.testing.assert_allclose(out, w.value, rtol=0, atol=1e-8)
     assert out.sum() == pytest.approx(total, abs=1e-12)
     assert ((out - values) ** 2).sum() <= ((w.value - values) ** 2).sum() + 1e-8
 
 
-@pytest.mark.parametrize("seed", range(120))
+@pytest.mark.parametrize("seed", range(350))
 def test_gross_projection_equals_cvxpy(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 12))
@@ -59,7 +67,7 @@ def test_gross_projection_equals_cvxpy(seed):
     out, w = np.empty(n), cvxpy.Variable(n)
     project_gross(values, -cap, cap, gross, out)
     solve(cvxpy.sum_squares(w - values), [w >= -cap, w <= cap, cvxpy.norm1(w) <= gross])
-    np.testing.assert_allclose(out, w.value, atol=2e-7)
+    np.testing.assert_allclose(out, w.value, rtol=0, atol=1e-8)
     assert np.abs(out).sum() <= gross + 1e-12
 
 

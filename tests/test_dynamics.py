@@ -339,7 +339,7 @@ def random_projection(rng: np.random.Generator):
 
 def test_projection_equals_cvxpy():
     rng = np.random.default_rng(11)
-    for _ in range(200):
+    for _ in range(350):
         values, lower, upper, total = random_projection(rng)
         ours = project(values, lower, upper, total)
         w = cvxpy.Variable(len(values))
