@@ -1,6 +1,8 @@
 """Market data: what is refused and how, what is kept, where it comes from."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -303,6 +305,19 @@ def test_bundled_set_is_real_and_shared():
     assert load_bundled().assets == DEFAULT_TICKERS
     assert len(load_bundled().caveats) == 2 and not load_bundled().synthetic
     np.testing.assert_allclose(load_bundled().returns[0, 0], stocks["AAPL"].iloc[1] / stocks["AAPL"].iloc[0] - 1, rtol=1e-12)
+
+
+def test_bundled_set_equals_what_skfolio_loads():
+    from skfolio.datasets import load_sp500_dataset, load_sp500_index
+
+    stocks, index = bundled_prices()
+    pd.testing.assert_frame_equal(stocks, load_sp500_dataset(), check_exact=True)
+    pd.testing.assert_series_equal(index, load_sp500_index()["SP500"], check_exact=True)
+
+
+def test_bundled_set_is_read_without_importing_skfolio():
+    code = "import sys; from quantflux_sb3.market import load_bundled; load_bundled(); print('skfolio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 @pytest.mark.parametrize("benchmark", [None, "SP500", "^GSPC"])

@@ -7,6 +7,7 @@ The bundled set is the one that skfolio ships in its wheel: 20 large US stocks a
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,18 @@ def bundled_prices() -> tuple[pd.DataFrame, pd.Series]:
     """
     :return: adjusted closes of the 20 bundled stocks, and the level of the S&P 500, on the same dates
     """
-    from skfolio.datasets import load_sp500_dataset, load_sp500_index
+    return _read_skfolio("sp500_dataset"), _read_skfolio("sp500_index")[BUNDLED_INDEX]
 
-    return load_sp500_dataset(), load_sp500_index()[BUNDLED_INDEX]
+
+def _read_skfolio(name: str) -> pd.DataFrame:
+    """A data file out of skfolio's folder; importing the package for it would take over a second."""
+    spec = find_spec("skfolio")
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(next(iter(folders or ()), "")) / "datasets" / "data" / f"{name}.csv.gz"
+    if not path.is_file():
+        raise ImportError(f"The bundled prices are shipped by skfolio, and '{path}' is not there; pip install skfolio.")
+    frame = pd.read_csv(path, index_col=0)
+    return frame.set_axis(pd.to_datetime(frame.index, format="%Y-%m-%d"), axis=0)
 
 
 def load_bundled(tickers: Sequence[str] = DEFAULT_TICKERS, start: str | None = None, end: str | None = None) -> MarketData:
