@@ -42,7 +42,7 @@ def _fetch(argv: list[str]) -> int:
     import numpy as np
     import pandas as pd
 
-    from quantflux_sb3.evaluation.plots import write_whole
+    from quantflux_sb3.disk import write_whole
     from quantflux_sb3.market import load_market
 
     market = load_market(options.tickers, options.benchmark, options.start, options.end, offline=options.offline)

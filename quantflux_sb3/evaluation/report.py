@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantflux_sb3.evaluation.plots import write_whole
+from quantflux_sb3.disk import write_whole
 from quantflux_sb3.regimes import REGIMES
 
 #: Heading and format of every figure with a name of its own; others are shown by their key with three digits.

@@ -72,18 +72,7 @@ def check_dates(index: pd.Index) -> pd.DatetimeIndex:
     :return: normalised, time-zone-free dates
     :raises ValueError: if they are no dates, not ascending, or duplicate
     """
-    if not isinstance(index, pd.DatetimeIndex):
-        if is_numeric_dtype(index):
-            raise ValueError(f"The index of the prices must hold dates; got numbers such as {index[0]!r}.")
-        try:
-            # The local day counts: offsets, which change with the season, are cut off before parsing.
-            local = index.astype(str).str.replace(r"(?<=:\d\d)(\.\d+)?(Z|[+-]\d\d:?\d\d)$", "", regex=True)
-            index = pd.DatetimeIndex(pd.to_datetime(local, format="ISO8601"))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"The index of the prices must hold ISO dates such as 2012-12-31; got {index[0]!r}.") from error
-    if index.hasnans:
-        raise ValueError("The index of the prices has an empty date. Drop that row.")
-    index = (index.tz_localize(None) if index.tz is not None else index).normalize()
+    index = parse_dates(index)
     if index.has_duplicates:
         repeated = index[index.duplicated()]
         raise ValueError(f"The prices have {len(repeated)} duplicate dates, first {repeated[0].date()}. Keep one row a date.")
@@ -93,6 +82,34 @@ def check_dates(index: pd.Index) -> pd.DatetimeIndex:
             f"The dates of the prices are not ascending: {index[row].date()} follows {index[row - 1].date()}. Sort them."
         )
     return index
+
+
+def parse_dates(index: pd.Index) -> pd.DatetimeIndex:
+    """
+    :param index: what stands in the date column; of times with a zone the local day counts
+    :return: normalised, time-zone-free dates, in the same order
+    :raises ValueError: if they are no dates
+    """
+    if not isinstance(index, pd.DatetimeIndex):
+        if is_numeric_dtype(index):
+            raise ValueError(f"The index of the prices must hold dates; got numbers such as {index[0]!r}.")
+        # Offsets change with the season, so they are cut off before parsing.
+        local = pd.Series(index.astype(str)).str.strip().str.replace(_OFFSET, "", regex=True)
+        bad = ~local.str.fullmatch(_ISO_DATE).to_numpy(dtype=bool)  # pandas would take 2010-01 for the first of January
+        try:
+            if not bad.any():
+                index = pd.DatetimeIndex(pd.to_datetime(local, format="ISO8601"))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"The index of the prices has a date that there is not: {error}") from error
+        if bad.any():
+            raise ValueError(f"The index of the prices must hold ISO dates such as 2012-12-31; got {index[bad][0]!r}.")
+    if index.hasnans:
+        raise ValueError("The index of the prices has an empty date. Drop that row.")
+    return (index.tz_localize(None) if index.tz is not None else index).normalize()
+
+
+_OFFSET = r"(?<=:\d\d)(\.\d+)?(Z|[+-]\d\d:?\d\d)$"
+_ISO_DATE = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?"
 
 
 def _check_numeric(prices: pd.Series) -> None:
