@@ -207,18 +207,21 @@ def _resolve(query: MarketQuery) -> tuple[Source, DataRequest, Region | None]:
         return FrameSource(query.prices) if table else FileSource(query.prices), request, region
     tickers = tuple(query.tickers or (region.universe if region and region.name != "US" else DEFAULT_TICKERS))
     region = region or _region_of_tickers(tickers, query)
-    name = query.source or ("bundled" if _is_bundled(tickers, query, region) else "yahoo")
-    benchmark = query.benchmark or (None if name == "bundled" else region.benchmark)
-    return get_source(name), DataRequest(tickers, benchmark, query.start, query.end, query.adjust), region
+    request = DataRequest(tickers, query.benchmark or region.benchmark, query.start, query.end, query.adjust)
+    name = query.source or ("bundled" if _is_bundled(request, query) else "yahoo")
+    if name == "bundled" and query.benchmark is None:
+        request = replace(request, benchmark=None)
+    return get_source(name), request, region
 
 
-def _is_bundled(tickers: tuple[str, ...], query: MarketQuery, region: Region) -> bool:
-    """Whether the bundled set has everything; offline it also stands in for its own tickers on later dates."""
+def _is_bundled(request: DataRequest, query: MarketQuery) -> bool:
+    """Whether the bundled set has everything, or is all that there is: offline, without a download before."""
     stocks, _ = bundled_prices()
-    known = set(tickers) <= set(stocks.columns) and query.benchmark in BUNDLED_INDEX_ALIASES and query.adjust == "dividends"
-    if known and region.name == "US" and not query.refresh:
-        return query.end is None or query.offline or as_date(query.end) <= stocks.index[-1]
-    return query.offline and not PriceCache(query.cache_dir).entries()  # which then says what it has
+    known = set(request.tickers) <= set(stocks.columns) and request.benchmark in BUNDLED_INDEX_ALIASES
+    in_span = request.end is None or as_date(request.end) <= stocks.index[-1]
+    if known and in_span and request.adjust == "dividends" and not query.refresh:
+        return True
+    return query.offline and not PriceCache(query.cache_dir).has("yahoo", request)
 
 
 def _region_of_tickers(tickers: Sequence[str], query: MarketQuery) -> Region:

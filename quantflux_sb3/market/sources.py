@@ -62,9 +62,14 @@ class BundledSource:
             raise ValueError(f"The bundled set has no benchmark '{request.benchmark}'; it has {BUNDLED_INDEX}.")
         unknown = [ticker for ticker in request.tickers if ticker not in stocks.columns]
         if unknown:
-            raise ValueError(f"Unknown ticker(s) {unknown} in the bundled set; it has {list(stocks.columns)}.")
+            raise ValueError(
+                f"Unknown ticker(s) {unknown} in the bundled set; it has {list(stocks.columns)}. "
+                "Others need the network, or the cache of a download before."
+            )
         closes = stocks[list(request.tickers)].assign(**{BUNDLED_INDEX: index})
-        return FetchedPrices(cut(closes, request.start, request.end), BUNDLED_SOURCE, "dividends")
+        late = request.end is not None and as_date(request.end) > closes.index[-1]
+        notes = (f"the bundled prices end on {closes.index[-1].date()}",) if late else ()
+        return FetchedPrices(cut(closes, request.start, request.end), BUNDLED_SOURCE, "dividends", notes)
 
 
 def get_source(name: str) -> Source:
