@@ -83,8 +83,17 @@ class Settings:
     :param start: first date (ISO)
     :param end: last date (ISO)
     :param region: market region, for costs and the benchmark; recognised from the tickers if not given
-    :param prices: CSV or Parquet file of prices, dates x tickers
+    :param prices: CSV or Parquet file of prices, wide or long
+    :param source: bundled, yahoo or the name of an added source; the bundled set where it has all, else Yahoo
+    :param rates: CSV or Parquet file of exchange rates, for tickers of several currencies: a column per currency
+    :param adjust: prices adjusted for dividends (total return) or for splits only
+    :param cleaning: refuse or repair; by default files are refused and downloads repaired
+    :param max_fill: missing prices in a row that are filled with the last price
+    :param signals: CSV or Parquet file of exogenous signals: date, ticker, then a column per signal
+    :param signal_lag: days from the date of a signal until it is known
+    :param cache_dir: folder for downloaded prices
     :param offline: never use the network
+    :param refresh: download even what is in the cache
     :param train_end: last training date (ISO)
     :param validation_end: last validation date (ISO); what follows is the test
     :param env: costs, limits, rebalancing, reward
@@ -102,7 +111,16 @@ class Settings:
     end: str | None = None
     region: str | None = None
     prices: str | None = None
+    source: str | None = None
+    rates: str | None = None
+    adjust: str = "dividends"
+    cleaning: str | None = None
+    max_fill: int = 5
+    signals: str | None = None
+    signal_lag: int = 1
+    cache_dir: str | None = None
     offline: bool = False
+    refresh: bool = False
     train_end: str | None = None
     validation_end: str | None = None
     env: PortfolioConfig = field(default_factory=lambda: PortfolioConfig(target_smoothing=5))

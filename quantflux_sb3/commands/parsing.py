@@ -65,7 +65,8 @@ def settings_parser(program: str, description: str) -> ArgumentParser:
     parser.add_argument("--config", action="config", help="YAML file of settings; flags override it")
     parser.add_argument("--tickers", nargs="+", type=str, default=None, help="assets (default: six bundled US stocks)")
     parser.add_argument("--offline", action="store_true", help="never use the network")
-    parser.add_class_arguments(Settings, skip={"tickers", "offline"})
+    parser.add_argument("--refresh", action="store_true", help="download even what is in the cache")
+    parser.add_class_arguments(Settings, skip={"tickers", "offline", "refresh"})
     return parser
 
 
@@ -75,5 +76,6 @@ def to_settings(options: Any) -> Settings:
     """
     values = {item.name: getattr(options, item.name) for item in fields(Settings)}
     values["tickers"] = tuple(values["tickers"]) if values["tickers"] else None
-    values["prices"] = str(Path(values["prices"]).resolve()) if values["prices"] else None  # a run can be resumed anywhere
+    for name in ("prices", "rates", "signals", "cache_dir"):  # a run can be resumed anywhere
+        values[name] = str(Path(values[name]).resolve()) if values[name] else None
     return Settings(**values)

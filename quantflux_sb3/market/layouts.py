@@ -134,10 +134,10 @@ def _numbers(table: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"the columns {sorted(set(map(str, columns[columns.duplicated()])))} stand there twice")
     if empty := [number for number, name in enumerate(columns, 2) if str(name).strip() in ("", "nan")]:
         raise ValueError(f"column {empty[0]} has no name")
-    return pd.DataFrame({str(name).strip(): _parsed(table[name]) for name in columns}, index=table.index)
+    return pd.DataFrame({str(name).strip(): parse_column(table[name]) for name in columns}, index=table.index)
 
 
-def _parsed(column: pd.Series) -> np.ndarray | pd.Series:
+def parse_column(column: pd.Series) -> np.ndarray | pd.Series:
     if is_numeric_dtype(column) and column.dtype != bool:
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     if column.dtype == bool:

@@ -18,6 +18,7 @@ from quantflux_sb3.market.data import PRICE, TOTAL_RETURN, MarketData
 from quantflux_sb3.market.files import FileSource, FrameSource, read_table
 from quantflux_sb3.market.quality import DataReport, report_on
 from quantflux_sb3.market.regions import (
+    REGIONS,
     MixedRegionsError,
     Region,
     benchmark_kind,
@@ -130,7 +131,14 @@ def read_market(query: MarketQuery) -> LoadedMarket:
     cleaned = replace(
         cleaned, steps=(*fetched.notes, *cleaned.steps), observed=_dated(cleaned.observed), closes=_dated(cleaned.closes)
     )
-    facts = _facts(market, region, fetched, request, calendars_of(assets, region), policy)
+    listed = REGIONS["US"] if isinstance(source, BundledSource) else region
+    facts = {
+        "source": fetched.source, "region": region.name, "currency": listed.currency,
+        "calendar": " ".join(calendars_of(assets, listed)), "prices": market.asset_kind, "benchmark": market.benchmark,
+        "benchmark_kind": market.benchmark_kind, "first": str(market.dates[0]), "last": str(market.dates[-1]),
+        "days": market.n_days, "cleaning": policy.mode, "max_fill": policy.max_fill,
+        "requested_start": request.start, "requested_end": request.end,
+    }  # fmt: skip
     return LoadedMarket(market, region, report_on(cleaned, benchmark if benchmark not in assets else None, facts, policy))
 
 
@@ -205,9 +213,11 @@ def _resolve(query: MarketQuery) -> tuple[Source, DataRequest, Region | None]:
         table = isinstance(query.prices, pd.DataFrame)
         request = DataRequest(tuple(query.tickers or ()), query.benchmark, query.start, query.end, query.adjust)
         return FrameSource(query.prices) if table else FileSource(query.prices), request, region
-    tickers = tuple(query.tickers or (region.universe if region and region.name != "US" else DEFAULT_TICKERS))
+    tickers = tuple(query.tickers or (DEFAULT_TICKERS if region is None or region.name == "US" else region.universe))
     region = region or _region_of_tickers(tickers, query)
     request = DataRequest(tickers, query.benchmark or region.benchmark, query.start, query.end, query.adjust)
+    if query.offline and not query.tickers and not _is_cached(request, query):  # the bundled tickers at the region's costs
+        request = replace(request, tickers=DEFAULT_TICKERS, benchmark=query.benchmark or BUNDLED_INDEX)
     name = query.source or ("bundled" if _is_bundled(request, query) else "yahoo")
     if name == "bundled" and query.benchmark is None:
         request = replace(request, benchmark=None)
@@ -221,7 +231,11 @@ def _is_bundled(request: DataRequest, query: MarketQuery) -> bool:
     in_span = request.end is None or as_date(request.end) <= stocks.index[-1]
     if known and in_span and request.adjust == "dividends" and not query.refresh:
         return True
-    return query.offline and not PriceCache(query.cache_dir).has("yahoo", request)
+    return query.offline and not _is_cached(request, query)
+
+
+def _is_cached(request: DataRequest, query: MarketQuery) -> bool:
+    return PriceCache(query.cache_dir).has(query.source or "yahoo", request)
 
 
 def _region_of_tickers(tickers: Sequence[str], query: MarketQuery) -> Region:
@@ -272,18 +286,6 @@ def _build(
         missing="mask" if policy.mode == "repair" else "refuse", source=fetched.source, caveats=caveats,
         asset_kind=kind, benchmark_kind=index_kind,
     )  # fmt: skip
-
-
-def _facts(
-    market: MarketData, region: Region, fetched: FetchedPrices, request: DataRequest, calendars: tuple[str, ...],
-    policy: CleaningPolicy,
-) -> dict[str, Any]:  # fmt: skip
-    return {
-        "source": fetched.source, "region": region.name, "currency": region.currency, "calendar": " ".join(calendars),
-        "prices": market.asset_kind, "benchmark": market.benchmark, "benchmark_kind": market.benchmark_kind,
-        "first": str(market.dates[0]), "last": str(market.dates[-1]), "days": market.n_days,
-        "cleaning": policy.mode, "max_fill": policy.max_fill, "requested_start": request.start, "requested_end": request.end,
-    }  # fmt: skip
 
 
 def _dated(frame: pd.DataFrame) -> pd.DataFrame:

@@ -175,6 +175,8 @@ def _forget_answers() -> None:
 @contextmanager
 def _overheard() -> Iterator[list[str]]:
     """yfinance tells what was wrong with a symbol in its log alone: collect that, and keep it off the terminal."""
+    import yfinance
+
     messages: list[str] = []
 
     class Collector(logging.Handler):
@@ -183,8 +185,10 @@ def _overheard() -> Iterator[list[str]]:
 
     log, collector = logging.getLogger("yfinance"), Collector(logging.ERROR)
     handlers, propagate = log.handlers[:], log.propagate
+    hidden, yfinance.config.debug.hide_exceptions = yfinance.config.debug.hide_exceptions, False  # or all are "delisted"
     log.handlers, log.propagate = [collector], False
     try:
         yield messages
     finally:
         log.handlers, log.propagate = handlers, propagate
+        yfinance.config.debug.hide_exceptions = hidden
