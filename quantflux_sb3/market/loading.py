@@ -126,20 +126,21 @@ def read_market(query: MarketQuery) -> LoadedMarket:
     fetched = _in_one_currency(fetched, region, query, named=is_table and query.region is not None)
     policy = CleaningPolicy(query.cleaning or ("repair" if source.remote else "refuse"), query.max_fill)
     assets = list(request.tickers or [name for name in fetched.closes.columns if name != benchmark])
-    cleaned = clean(fetched.closes, benchmark if benchmark not in assets else None, calendars_of(assets, region), policy)
+    listed = REGIONS["US"] if isinstance(source, BundledSource) else region
+    calendars, index = calendars_of(assets, listed), benchmark if benchmark not in assets else None
+    cleaned = clean(fetched.closes, index, calendars, policy)
     market = _build(query, source, fetched, cleaned.closes, assets, benchmark, policy)
     cleaned = replace(
         cleaned, steps=(*fetched.notes, *cleaned.steps), observed=_dated(cleaned.observed), closes=_dated(cleaned.closes)
     )
-    listed = REGIONS["US"] if isinstance(source, BundledSource) else region
     facts = {
         "source": fetched.source, "region": region.name, "currency": listed.currency,
-        "calendar": " ".join(calendars_of(assets, listed)), "prices": market.asset_kind, "benchmark": market.benchmark,
+        "calendar": " ".join(calendars), "prices": market.asset_kind, "benchmark": market.benchmark,
         "benchmark_kind": market.benchmark_kind, "first": str(market.dates[0]), "last": str(market.dates[-1]),
         "days": market.n_days, "cleaning": policy.mode, "max_fill": policy.max_fill,
         "requested_start": request.start, "requested_end": request.end,
     }  # fmt: skip
-    return LoadedMarket(market, region, report_on(cleaned, benchmark if benchmark not in assets else None, facts, policy))
+    return LoadedMarket(market, region, report_on(cleaned, index, facts, policy))
 
 
 def load_market(

@@ -12,11 +12,12 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from quantflux_sb3.market.data import PRICE, TOTAL_RETURN, DateSplits, MarketData
 from quantflux_sb3.market.request import DataRequest, FetchedPrices, Source, as_date
-from quantflux_sb3.market.validation import check_dates
+from quantflux_sb3.market.validation import parse_dates
 
 ENTRY_POINTS = "quantflux_sb3.sources"
 #: The six tickers of the default market.
@@ -119,13 +120,18 @@ def cut(frame: pd.DataFrame, start: str | None, end: str | None) -> pd.DataFrame
     :param frame: rows by date
     :param start: first date (ISO)
     :param end: last date, included (ISO)
-    :raises ValueError: if fewer than two rows are left, or the dates are not clean
+    :raises ValueError: if fewer than two rows are left, or the index holds no dates
     """
     if start is None and end is None:
         return frame
-    frame = frame.set_axis(check_dates(frame.index), axis=0)
-    part = frame.loc[as_date(start) if start else None : as_date(end) if end else None]
+    dates = parse_dates(frame.index)
+    chosen = np.ones(len(dates), dtype=bool)
+    if start is not None:
+        chosen &= dates >= as_date(start)
+    if end is not None:
+        chosen &= dates <= as_date(end)
+    part = frame.set_axis(dates, axis=0)[chosen]
     if len(part) < 2:
-        first, last = frame.index[[0, -1]].date
+        first, last = dates.min().date(), dates.max().date()
         raise ValueError(f"Between {start} and {end} there are {len(part)} dates; the data spans {first} to {last}.")
     return part
