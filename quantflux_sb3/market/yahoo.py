@@ -6,10 +6,10 @@ that prices which Yahoo has not adjusted are noticed. Either every symbol comes 
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from time import sleep
 from typing import Any
 
 import pandas as pd
@@ -50,7 +50,7 @@ class YahooSource:
         left, reasons = [symbol.upper() for symbol in request.symbols], {}
         for attempt in range(self.attempts):
             if attempt:
-                time.sleep(self.pause * 2 ** (attempt - 1))
+                sleep(self.pause * 2 ** (attempt - 1))
             table, reasons = self._download(left, request)
             parts.append(table)
             left = [symbol for symbol in left if not _has_prices(table, symbol)]
