@@ -106,13 +106,13 @@ def _write_levels(market, out: str) -> None:
 
 def _verify(argv: list[str]) -> int:
     parser = _parser("verify", "Check the cached files against their manifests.")
-    parser.add_argument("keys", nargs="*", type=str, help="entries (default: all)")
+    parser.add_argument("entries", nargs="*", type=str, help="entries (default: all)")
     options = parse(parser, argv)
     from quantflux_sb3.market import PriceCache
 
     cache = PriceCache(options.cache_dir)
     damaged = []
-    for key in options.keys or cache.entries():
+    for key in options.entries or cache.entries():
         try:
             manifest = cache.verify(key)
             print(f"{manifest.key}: whole, {manifest.first} to {manifest.last}")
@@ -126,16 +126,16 @@ def _verify(argv: list[str]) -> int:
 
 def _clear(argv: list[str]) -> int:
     parser = _parser("clear", "Delete cached prices and feature tables.")
-    parser.add_argument("keys", nargs="*", type=str, help="entries to delete")
+    parser.add_argument("entries", nargs="*", type=str, help="entries to delete")
     parser.add_argument("--all", action="store_true", help="delete all of them")
     options = parse(parser, argv)
     from quantflux_sb3.market import PriceCache
     from quantflux_sb3.table_cache import clear_tables
 
-    if bool(options.keys) == options.all:
+    if bool(options.entries) == options.all:
         raise ValueError("`quantflux data clear` needs the keys of entries (see `quantflux data list`), or --all.")
     cache = PriceCache(options.cache_dir)
-    keys = [cache.resolve(key) for key in options.keys] if options.keys else cache.entries()
+    keys = [cache.resolve(key) for key in options.entries] if options.entries else cache.entries()
     for key in keys:
         cache.clear(key)
     tables = clear_tables(options.cache_dir) if options.all else 0

@@ -23,7 +23,7 @@ _CLOSE_FIELDS = {
 }
 _FIELDS = {"adjclose", "adjustedclose", "close", "price", "open", "high", "low", "volume", "dividends", "stocksplits"}
 _MISSING = {"", "na", "n/a", "nan", "null", "none"}
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def closes_of(table: pd.DataFrame, adjust: str = "dividends") -> tuple[pd.DataFrame, str]:

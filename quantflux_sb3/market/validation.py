@@ -109,7 +109,7 @@ def parse_dates(index: pd.Index) -> pd.DatetimeIndex:
 
 
 _OFFSET = r"(?<=:\d\d)(\.\d+)?(Z|[+-]\d\d:?\d\d)$"
-_ISO_DATE = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?"
+_ISO_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?"
 
 
 def _check_numeric(prices: pd.Series) -> None:
