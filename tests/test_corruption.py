@@ -23,7 +23,8 @@ NUMBER = int(os.environ.get("QUANTFLUX_CORRUPTIONS", "400"))
 TICKERS = ["AAPL", "JPM", "XOM", "^GSPC"]
 JUNK = [
     "", "abc", "1,5", "-1", "0", "inf", "-inf", "NaN", "1e400", "0x10", "1_000", "\u0663", "\uff11", "12.5.1", "1e2", "+7.5",
-    ".5", "5.", "1 2", "--", "TRUE", "$12", "12%", "2020-01-02", "null", '"', '"12.5"', " 12.5 ", "\t", "\r", "\n", "\0", "\u00a012",
+    ".5", "5.", "1 2", "--", "TRUE", "$12", "12%", "2020-01-02", "null", '"', '"12.5"', " 12.5 ", "\t", "\r", "\n", "\0",
+    "\u00a012",
 ]  # fmt: skip
 #: Dates and prices of each ticker as a file says them; None: it says nothing that may be loaded.
 Table = tuple[list[date], dict[str, list[float]]] | None
@@ -129,7 +130,7 @@ def damage_text(rng: np.random.Generator, content: bytes) -> bytes:
     """One random accident: to a byte, a cell, a line, or the end of the file."""
     place = int(rng.integers(len(content)))
     lines = content.split(b"\n")
-    line, other = rng.integers(len(lines) - 1, size=2)
+    line, other = rng.integers(len(lines), size=2)
     cells = lines[line].split(b",")
     kind = rng.integers(11)
     if kind == 0:

@@ -117,7 +117,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _named(header: list[str], rows: list[list[str]]) -> pd.DataFrame:
     """A heading of two lines, field and ticker, as yfinance's tables are saved, or of one."""
-    if rows and rows[0][0].strip().lower() in ("ticker", "symbol", "") and not _is_number(rows[0][1:]):
+    if rows and rows[0][0].strip().lower() in ("ticker", "symbol", "price", "") and not _is_number(rows[0][1:]):
         columns: pd.Index = pd.MultiIndex.from_arrays([header[1:], [name.strip() for name in rows[0][1:]]])
         rows = rows[1:]
         if rows and not any(cell.strip() for cell in rows[0][1:]):  # the line with the name of the index

@@ -38,8 +38,9 @@ def closes_of(table: pd.DataFrame, adjust: str = "dividends") -> tuple[pd.DataFr
         raise TypeError(f"`prices` must be a pandas DataFrame (dates x tickers); got {type(table).__name__}.")
     if not len(table):
         raise ValueError("the table has no rows of prices; expected a date column, then one column per ticker.")
-    table = table.set_axis([tuple(map(str, name)) if isinstance(name, tuple) else name for name in table.columns], axis=1)
-    if not isinstance(table.columns, pd.MultiIndex):
+    if isinstance(table.columns, pd.MultiIndex):
+        table = table.set_axis(pd.MultiIndex.from_tuples([tuple(map(str, name)) for name in table.columns]), axis=1)
+    else:
         table = _with_dates(table)
         if ticker := _column(table, _TICKER_NAMES):
             return _long(table, ticker, adjust)

@@ -11,7 +11,9 @@ from quantflux_sb3.market.cleaning import FILLED, PRICED, SUSPENDED, UNLISTED, C
 
 #: A daily move is an outlier beyond this size, and beyond this many robust standard deviations of its asset.
 OUTLIER_RETURN, OUTLIER_DEVIATIONS = 0.25, 8.0
-_SPLIT_RATIOS = (1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 8.0, 10.0, 15.0, 20.0, 25.0, 50.0, 100.0)
+#: A move of this size that is undone the next day looks like a wrong price; JPMorgan moved by a fifth and back in 2009 [log].
+_ERROR_MOVE = 0.4
+_SPLIT_RATIOS = (2.0, 3.0, 4.0, 5.0, 7.0, 8.0, 10.0, 15.0, 20.0, 25.0, 50.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def find_outliers(closes: pd.Series) -> list[Outlier]:
 
 def _hint(logs: np.ndarray, i: int) -> str:
     after = logs[i + 1] if i + 1 < len(logs) else 0.0
-    if abs(logs[i] + after) < 0.2 * abs(logs[i]):
+    if abs(logs[i]) > _ERROR_MOVE and abs(logs[i] + after) < 0.2 * abs(logs[i]):
         return "undone the next day: a wrong price?"
-    ratio = next((ratio for ratio in _SPLIT_RATIOS if abs(abs(logs[i]) - np.log(ratio)) < 0.02), None)
+    ratio = next((ratio for ratio in _SPLIT_RATIOS if abs(abs(logs[i]) - np.log(ratio)) < 0.01), None)
     return f"about {ratio:g} to 1: a split that is not adjusted for?" if ratio else ""

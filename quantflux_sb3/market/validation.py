@@ -100,7 +100,8 @@ def parse_dates(index: pd.Index) -> pd.DatetimeIndex:
             if not bad.any():
                 index = pd.DatetimeIndex(pd.to_datetime(local, format="ISO8601"))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"The index of the prices has a date that there is not: {error}") from error
+            reason = str(error).partition(",")[0].splitlines()[0]
+            raise ValueError(f"The index of the prices has a date that there is not: {reason}.") from error
         if bad.any():
             raise ValueError(f"The index of the prices must hold ISO dates such as 2012-12-31; got {index[bad][0]!r}.")
     if index.hasnans:
