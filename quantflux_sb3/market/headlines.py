@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from quantflux_sb3.market.validation import parse_stamps
+
 Scorer = Callable[[Sequence[str]], Sequence[float]]
 
 _POSITIVE = frozenset(
@@ -127,9 +129,6 @@ def score_headlines(headlines: pd.DataFrame, scorer: Scorer | str | None = None)
     scores = np.asarray(scorer(texts) if texts else [], dtype=np.float64)
     if scores.shape != (len(texts),) or not (np.abs(scores) <= 1.0).all():
         raise ValueError(f"A scorer must give one number in [-1, 1] per headline; got shape {scores.shape} for {len(texts)}.")
-    stamps = pd.DatetimeIndex(pd.to_datetime(headlines["date"]))
-    if stamps.hasnans:
-        raise ValueError("A headline has no date. Drop it.")
-    stamps = stamps.tz_localize(None) if stamps.tz is not None else stamps
+    stamps = parse_stamps(headlines["date"])
     table = pd.DataFrame({"date": stamps, "ticker": headlines["ticker"].astype(str).to_numpy(), "score": scores})
     return table.groupby(["date", "ticker"])["score"].mean().unstack().rename_axis(index=None, columns=None)

@@ -121,13 +121,13 @@ def read_market(query: MarketQuery) -> LoadedMarket:
         fetched = replace(fetched, closes=cut(fetched.closes, query.start, query.end))
     is_table = query.prices is not None
     if region is None:  # of a table whose columns have only now been seen
-        region = _region_of_columns(fetched.closes.columns, query.benchmark)
+        region = _region_of_columns(fetched.closes.columns, query)
     benchmark = BUNDLED_INDEX if isinstance(source, BundledSource) else request.benchmark
     fetched = _in_one_currency(fetched, region, query, named=is_table and query.region is not None)
     policy = CleaningPolicy(query.cleaning or ("repair" if source.remote else "refuse"), query.max_fill)
     assets = list(request.tickers or [name for name in fetched.closes.columns if name != benchmark])
     listed = REGIONS["US"] if isinstance(source, BundledSource) else region
-    calendars, index = calendars_of(assets, listed), benchmark if benchmark not in assets else None
+    calendars, index = _calendars(assets, listed, query), benchmark if benchmark not in assets else None
     cleaned = clean(fetched.closes, index, calendars, policy)
     market = _build(query, source, fetched, cleaned.closes, assets, benchmark, policy)
     cleaned = replace(
@@ -249,10 +249,19 @@ def _region_of_tickers(tickers: Sequence[str], query: MarketQuery) -> Region:
         return region
 
 
-def _region_of_columns(columns: Sequence[str], benchmark: str | None) -> Region:
-    """Columns of a table tell a region if all of them end in the suffix of an exchange; other names may mean anything."""
-    assets = [str(name) for name in columns if name != benchmark]
-    return detect_region(assets if all(map(has_region_suffix, assets)) else (), benchmark)
+def _region_of_columns(columns: Sequence[str], query: MarketQuery) -> Region:
+    """Columns of a table tell a region if any ends in the suffix of an exchange; other names may mean anything."""
+    assets = [str(name) for name in columns if name != query.benchmark]
+    if any(map(has_region_suffix, assets)):
+        return _region_of_tickers(assets, query)
+    return detect_region((), query.benchmark)
+
+
+def _calendars(assets: Sequence[str], region: Region, query: MarketQuery) -> tuple[str, ...]:
+    """Exchanges whose sessions count: none for a table whose region is only that of this machine."""
+    if query.prices is None or query.region or region_of_benchmark(query.benchmark) or any(map(has_region_suffix, assets)):
+        return calendars_of(assets, region)
+    return ()
 
 
 def _in_one_currency(fetched: FetchedPrices, region: Region, query: MarketQuery, named: bool) -> FetchedPrices:

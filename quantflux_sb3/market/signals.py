@@ -15,6 +15,7 @@ import pandas as pd
 from quantflux_sb3.market.data import MarketData
 from quantflux_sb3.market.files import read_table
 from quantflux_sb3.market.layouts import parse_column
+from quantflux_sb3.market.validation import parse_stamps
 
 #: Time of day at which a session closes: later news belong to the next session.
 CLOSE = pd.Timedelta(hours=16)
@@ -50,7 +51,7 @@ def align_signal(
         raise ValueError(
             f"The signal has none of the assets {list(market.assets)}; its columns are {list(table.columns)[:8]}."
         )
-    table = table.set_axis(pd.DatetimeIndex(table.index), axis=0).sort_index(kind="stable")
+    table = table.set_axis(parse_stamps(table.index), axis=0).sort_index(kind="stable")
     rows = first_row_known(table.index, market, delay, close)
     daily = table.set_axis(map(str, table.columns), axis=1).reindex(columns=list(market.assets)).astype(np.float64)
     daily = daily.replace([np.inf, -np.inf], np.nan).set_axis(rows, axis=0)
@@ -71,11 +72,7 @@ def first_row_known(
     :param delay: from the date to the publication
     :param close: time of day of the close
     :return: first row of the market whose close is not before the publication (n,); ``n_days`` if none is
-    :raises ValueError: if a date is missing
     """
-    if stamps.hasnans:
-        raise ValueError("A signal has a row without a date. Drop it.")
-    stamps = stamps.tz_localize(None) if stamps.tz is not None else stamps
     closes = pd.DatetimeIndex(market.dates) + close
     return closes.as_unit("ns").searchsorted((stamps + delay).as_unit("ns"), side="left")
 
@@ -115,7 +112,7 @@ def read_signals(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     lower = {str(name).strip().lower(): name for name in table.columns}
     if not {"date", "ticker"} <= set(lower) or len(lower) < 3:
         raise ValueError(f"expected the columns date, ticker and at least one signal; got {list(table.columns)}.")
-    stamps = pd.to_datetime(table[lower["date"]], format="ISO8601")
+    stamps = parse_stamps(table[lower["date"]])
     tickers = table[lower["ticker"]].astype(str).str.strip()
     if pd.MultiIndex.from_arrays([stamps, tickers]).has_duplicates:
         raise ValueError("there are two rows for one date and ticker; keep one.")

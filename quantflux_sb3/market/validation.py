@@ -90,23 +90,32 @@ def parse_dates(index: pd.Index) -> pd.DatetimeIndex:
     :return: normalised, time-zone-free dates, in the same order
     :raises ValueError: if they are no dates
     """
-    if not isinstance(index, pd.DatetimeIndex):
-        if is_numeric_dtype(index):
-            raise ValueError(f"The index of the prices must hold dates; got numbers such as {index[0]!r}.")
-        # Offsets change with the season, so they are cut off before parsing.
-        local = pd.Series(index.astype(str)).str.strip().str.replace(_OFFSET, "", regex=True)
-        bad = ~local.str.fullmatch(_ISO_DATE).to_numpy(dtype=bool)  # pandas would take 2010-01 for the first of January
-        try:
-            if not bad.any():
-                index = pd.DatetimeIndex(pd.to_datetime(local, format="ISO8601"))
-        except (ValueError, TypeError) as error:
-            reason = str(error).partition(",")[0].splitlines()[0]
-            raise ValueError(f"The index of the prices has a date that there is not: {reason}.") from error
+    if not isinstance(index, pd.DatetimeIndex) and is_numeric_dtype(index):
+        raise ValueError(f"The index of the prices must hold dates; got numbers such as {index[0]!r}.")
+    return parse_stamps(index, "The index of the prices").normalize()
+
+
+def parse_stamps(values: pd.Index | pd.Series, what: str = "The date column") -> pd.DatetimeIndex:
+    """
+    :param values: dates or times, ISO; of times with a zone the local time counts
+    :param what: they are, for the error
+    :return: the same as time-zone-free times
+    :raises ValueError: if one is missing or no date
+    """
+    index = pd.DatetimeIndex(values) if pd.api.types.is_datetime64_any_dtype(values) else None
+    if index is None:
+        local = pd.Series(values, dtype=object).astype(str).str.strip().str.replace(_OFFSET, "", regex=True)
+        bad = ~local.str.fullmatch(_ISO_DATE).to_numpy(dtype=bool)
         if bad.any():
-            raise ValueError(f"The index of the prices must hold ISO dates such as 2012-12-31; got {index[bad][0]!r}.")
+            raise ValueError(f"{what} must hold ISO dates such as 2012-12-31; got {local[bad].iloc[0]!r}.")
+        try:
+            index = pd.DatetimeIndex(pd.to_datetime(local, format="ISO8601"))
+        except ValueError as error:
+            reason = str(error).partition(",")[0].splitlines()[0]
+            raise ValueError(f"{what} has a date that there is not: {reason}.") from error
     if index.hasnans:
-        raise ValueError("The index of the prices has an empty date. Drop that row.")
-    return (index.tz_localize(None) if index.tz is not None else index).normalize()
+        raise ValueError(f"{what} has an empty date. Drop that row.")
+    return index.tz_localize(None) if index.tz is not None else index
 
 
 _OFFSET = r"(?<=:\d\d)(\.\d+)?(Z|[+-]\d\d:?\d\d)$"
