@@ -33,6 +33,7 @@ LAYOUTS = {
         lambda table: table.set_axis([f"{ticker}_{field}" for field, ticker in table.columns], axis=1)
     ),
     "long": long,
+    "long with an index of both": lambda prices: long(prices).set_index(["date", "ticker"]),
     "long OHLCV": lambda prices: long(prices, close="Adj Close").assign(Close=lambda t: 2.0 * t["Adj Close"], Volume=1),
     "long with other names": lambda prices: long(prices, date="Timestamp", ticker="Symbol", close="price").sample(
         frac=1.0, random_state=0
@@ -53,7 +54,7 @@ def test_every_layout_of_a_frame_is_the_same_market(layout, prices):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_of_a_file_is_the_same_market(layout, suffix, prices, tmp_path):
     table, path = LAYOUTS[layout](prices), tmp_path / f"prices.{suffix}"
-    plain = isinstance(table.index, pd.RangeIndex) or (table.index.name is None and "long" in layout)
+    plain = isinstance(table.index, pd.RangeIndex) or (table.index.names == [None] and "long" in layout)
     if suffix == "parquet":
         table.to_parquet(path, index=not plain)
     else:

@@ -1,5 +1,7 @@
 """Regions: the catalogue row by row, how a region is recognised, and prices of several currencies in one."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -176,6 +178,18 @@ def test_one_currency_needs_no_rates(prices):
     table = prices.set_axis(["SAP.DE", "MC.PA", "ENEL.MI"], axis=1)
     loaded = read_market(MarketQuery(prices=table))
     assert loaded.region.name == "Eurozone" and loaded.report.facts["calendar"] == "XETR XPAR"
+
+
+def test_manual_page_has_the_catalogue():
+    text = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    lines = text.partition("<!-- regions -->\n")[2].partition("<!-- end -->")[0].splitlines()[2:]
+    assert [[cell.strip() for cell in line.strip("|").split("|")] for line in lines] == [
+        [
+            region.name, region.benchmark, region.benchmark_kind, region.calendar, region.currency,
+            f"{region.cost * 1e4:.0f} bp", " ".join(region.suffixes),
+        ]
+        for region in REGIONS.values()
+    ]  # fmt: skip
 
 
 def test_the_kind_of_other_benchmarks():

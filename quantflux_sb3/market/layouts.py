@@ -38,6 +38,8 @@ def closes_of(table: pd.DataFrame, adjust: str = "dividends") -> tuple[pd.DataFr
         raise TypeError(f"`prices` must be a pandas DataFrame (dates x tickers); got {type(table).__name__}.")
     if not len(table):
         raise ValueError("the table has no rows of prices; expected a date column, then one column per ticker.")
+    if isinstance(table.index, pd.MultiIndex):
+        table = table.reset_index()
     if isinstance(table.columns, pd.MultiIndex):
         table = table.set_axis(pd.MultiIndex.from_tuples([tuple(map(str, name)) for name in table.columns]), axis=1)
     else:
