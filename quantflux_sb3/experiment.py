@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
@@ -33,7 +33,7 @@ from quantflux_sb3.evaluation.data_quality import data_lines
 from quantflux_sb3.evaluation.metrics import performance, table_rows
 from quantflux_sb3.evaluation.report import results_table
 from quantflux_sb3.evaluation.summary import AGENT, ExperimentSummary
-from quantflux_sb3.market import DataReport, DateSplits, MarketData, MarketQuery, Region, read_market
+from quantflux_sb3.market import DataReport, DateSplits, MarketData, Region, read_market
 from quantflux_sb3.market.signals import add_signals_file
 from quantflux_sb3.run_folder import LAST_FILE, RunFolder
 from quantflux_sb3.settings import Settings
@@ -80,7 +80,7 @@ class Prepared:
         """
         :raises ValueError: for anything that would fail later
         """
-        loaded = read_market(MarketQuery(**{item.name: getattr(settings, item.name) for item in fields(MarketQuery)}))
+        loaded = read_market(settings.market_query)
         market, region = loaded.market, loaded.region
         if settings.signals:
             market = add_signals_file(market, settings.signals, settings.signal_lag)

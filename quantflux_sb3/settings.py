@@ -1,6 +1,6 @@
 """Settings of an experiment: one typed tree. YAML keys, command-line flags and fields have the same names."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import yaml
@@ -8,6 +8,7 @@ import yaml
 from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.diffusion.config import GeneratorConfig
 from quantflux_sb3.market.data import MIN_SPLIT_DAYS, WARMUP_DAYS
+from quantflux_sb3.market.query import MarketQuery
 from quantflux_sb3.sizing import TimingRule
 
 
@@ -93,7 +94,6 @@ class Settings:
     :param signal_lag: days from the date of a signal until it is known
     :param cache_dir: folder for downloaded prices
     :param offline: never use the network
-    :param refresh: download even what is in the cache
     :param train_end: last training date (ISO)
     :param validation_end: last validation date (ISO); what follows is the test
     :param env: costs, limits, rebalancing, reward
@@ -120,7 +120,6 @@ class Settings:
     signal_lag: int = 1
     cache_dir: str | None = None
     offline: bool = False
-    refresh: bool = False
     train_end: str | None = None
     validation_end: str | None = None
     env: PortfolioConfig = field(default_factory=lambda: PortfolioConfig(target_smoothing=5))
@@ -135,6 +134,12 @@ class Settings:
             raise ValueError(
                 f"An experiment trains on the training split; env.split must stay 'train', got '{self.env.split}'."
             )
+
+    @property
+    def market_query(self) -> MarketQuery:
+        """What to load."""
+        names = {item.name for item in fields(self)}
+        return MarketQuery(**{item.name: getattr(self, item.name) for item in fields(MarketQuery) if item.name in names})
 
     def to_yaml(self) -> str:
         """

@@ -131,6 +131,9 @@ def test_unknown_suffix_is_refused():
 def test_empty_inputs():
     assert detect_region([], "").name in REGIONS
     assert calendars_of([], REGIONS["Japan"]) == ("XTKS",)
+    assert (
+        calendars_of(["AAPL", "SAP.DE"], REGIONS["US"]) == calendars_of(["AAPL", "SAP.DE"], REGIONS["UK"]) == ("XNYS", "XETR")
+    )
     assert calendars_of(["SAP.DE", "MC.PA", "SIE.DE"], REGIONS["Eurozone"]) == ("XETR", "XPAR")
 
 

@@ -174,6 +174,33 @@ def test_total_return_and_price_index_are_told_apart(server):
     np.testing.assert_array_less(plain.returns.sum(axis=0), market.returns.sum(axis=0))
 
 
+def test_shares_of_two_currencies_need_rates_and_are_asked_for_only_then(server):
+    query = dict(tickers=["AAPL", "SAP.DE"], benchmark="^GSPC", start="2023-01-02", end="2024-12-31")
+    for named in (None, "US"):
+        with pytest.raises(ValueError, match="--rates"):
+            read_market(MarketQuery(**query, region=named))
+    with pytest.raises(ValueError, match=r"prices are in \['INR', 'USD'\]; give --rates"):
+        read_market(MarketQuery(["AAPL", "MSFT"], start="2023-01-02", region="India"))
+    assert not server.asked
+    dates = server.history("SAP.DE").index
+    rates = pd.DataFrame({"EUR": np.linspace(1.0, 1.3, len(dates))}, dates)
+    loaded = read_market(MarketQuery(**query, rates=rates))
+    assert loaded.region.name == "US" and loaded.report.facts["calendar"] == "XNYS XETR"
+    day = pd.Timestamp("2024-06-05")
+    row = int(np.searchsorted(loaded.market.dates, np.datetime64("2024-06-05")))
+    dollars = server.history("SAP.DE")["adjclose"] * rates["EUR"]
+    expected_return = dollars[day] / dollars[day - pd.Timedelta(days=1)] - 1.0
+    assert loaded.market.returns[row, 1] == pytest.approx(expected_return, abs=1e-12)
+
+
+def test_a_region_brings_its_benchmark_and_tickers(server):
+    loaded = read_market(MarketQuery(region="India", start="2023-01-02", end="2024-12-31"))
+    assert loaded.market.benchmark == "^NSEI" and loaded.market.assets[0] == "RELIANCE.NS"
+    assert loaded.report.facts["currency"] == "INR" and loaded.report.facts["calendar"] == "XBOM"
+    by_ticker = read_market(MarketQuery(tickers=loaded.market.assets, start="2023-01-02", end="2024-12-31"))
+    assert by_ticker.market.content_hash == loaded.market.content_hash
+
+
 def old_shapes():
     dates = pd.bdate_range("2020-01-01", periods=3, name="Date")
     fields = ["Adj Close", "Close", "High", "Low", "Open", "Volume"]

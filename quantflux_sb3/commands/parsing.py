@@ -65,8 +65,7 @@ def settings_parser(program: str, description: str) -> ArgumentParser:
     parser.add_argument("--config", action="config", help="YAML file of settings; flags override it")
     parser.add_argument("--tickers", nargs="+", type=str, default=None, help="assets (default: six bundled US stocks)")
     parser.add_argument("--offline", action="store_true", help="never use the network")
-    parser.add_argument("--refresh", action="store_true", help="download even what is in the cache")
-    parser.add_class_arguments(Settings, skip={"tickers", "offline", "refresh"})
+    parser.add_class_arguments(Settings, skip={"tickers", "offline"})
     return parser
 
 

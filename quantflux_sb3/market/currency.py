@@ -7,6 +7,23 @@ import pandas as pd
 from quantflux_sb3.market.validation import parse_dates
 
 
+def check_rates(currencies: Mapping[str, str], base: str, given: bool) -> set[str]:
+    """
+    :param currencies: ISO 4217 code by symbol
+    :param base: code of the currency wanted
+    :param given: whether there are exchange rates
+    :return: the other currencies
+    :raises ValueError: if there are other currencies and no rates
+    """
+    needed = set(currencies.values()) - {base}
+    if needed and not given:
+        raise ValueError(
+            f"The prices are in {sorted({*needed, base})}; give --rates with a table of exchange rates (a column per "
+            f"currency: its price in {base}), or tickers and a benchmark of one region."
+        )
+    return needed
+
+
 def convert(
     closes: pd.DataFrame, currencies: Mapping[str, str], base: str, rates: pd.DataFrame | None, max_fill: int = 5
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -21,14 +38,9 @@ def convert(
     :return: converted prices; what was done, one sentence each
     :raises ValueError: if a rate is missing, with the place
     """
-    needed = {currencies[name] for name in closes.columns} - {base}
-    if not needed:
+    needed = check_rates({name: currencies[name] for name in closes.columns}, base, rates is not None)
+    if not needed or rates is None:
         return closes, ()
-    if rates is None:
-        raise ValueError(
-            f"The prices are in {sorted({*needed, base})}; give --rates with a table of exchange rates (a column per "
-            f"currency: its price in {base}), or tickers of one region."
-        )
     rates = rates.set_axis([str(name).upper() for name in rates.columns], axis=1).set_axis(parse_dates(rates.index), axis=0)
     if unknown := sorted(needed - set(rates.columns)):
         raise ValueError(f"The exchange rates have no column for {unknown}; their columns are {list(rates.columns)}.")

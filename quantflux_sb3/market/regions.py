@@ -208,17 +208,22 @@ def currency_of(symbol: str, default: str) -> str:
     index = region_of_benchmark(symbol)
     if index is not None:
         return index.currency
-    return default if symbol.startswith("^") else region_of_ticker(symbol).currency
+    try:
+        return default if symbol.startswith("^") else region_of_ticker(symbol).currency
+    except ValueError:  # the suffix of no known region: the user has named one
+        return default
 
 
 def calendars_of(symbols: Iterable[str], region: Region) -> tuple[str, ...]:
     """
     :param symbols: Yahoo tickers of the assets
-    :param region: of the market, for symbols that do not tell
+    :param region: of the market, for symbols none of which has the suffix of an exchange
     :return: codes of the exchanges that they trade on, in order of appearance
     """
-    own = [region_of_ticker(symbol) for symbol in symbols if has_region_suffix(symbol)]
-    return tuple(dict.fromkeys(item.calendar for item in own)) or (region.calendar,)
+    symbols = list(symbols)
+    if not any(map(has_region_suffix, symbols)):
+        return (region.calendar,)
+    return tuple(dict.fromkeys(region_of_ticker(symbol).calendar for symbol in symbols))
 
 
 def _machine_time_zone() -> str:
