@@ -82,6 +82,8 @@ class Prepared:
         """
         loaded = read_market(settings.market_query)
         market, region = loaded.market, loaded.region
+        if loaded.remote and settings.end is None:  # or a run could not be resumed tomorrow
+            settings = replace(settings, end=str(market.dates[-1]))
         if settings.signals:
             market = add_signals_file(market, settings.signals, settings.signal_lag)
         if settings.train_end or settings.validation_end:

@@ -14,10 +14,12 @@ import yahoo_server
 from yahoo_server import YahooServer, adjust, make_history, yfinance_at
 
 from quantflux_sb3.cli import main
+from quantflux_sb3.experiment import Prepared
 from quantflux_sb3.market import DataRequest, MarketQuery, PriceCache, load_yahoo, read_market
 from quantflux_sb3.market import yahoo as yahoo_module
 from quantflux_sb3.market.request import NoPricesError
 from quantflux_sb3.market.yahoo import YahooSource, field_first
+from quantflux_sb3.settings import Settings
 
 SIX = ("AAPL", "MSFT", "AMZN", "GOOGL", "JPM", "XOM")
 SEED = DataRequest(SIX, "^GSPC", "2010-01-01", "2024-12-31")
@@ -87,6 +89,15 @@ def test_faults_that_stay_end_in_one_line(server, source, fault, said):
     with pytest.raises(ValueError, match=said) as caught:
         source.fetch(SHORT)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("fault", "said"), [("429", "HTTP 429"), ("500", "could not be reached"), ("cut", "could not be")])
+def test_faults_from_the_first_question_on(server, source, fault, said):
+    server.strict, server.always = True, fault
+    with pytest.raises(ValueError, match=said):
+        source.fetch(SHORT)
+    server.always, server.faults = "", [fault] * 2
+    assert_same(source.fetch(SHORT).closes, expected(server, SHORT))
 
 
 def test_time_out_ends_in_one_line(server):
@@ -278,6 +289,13 @@ def test_seed_configuration_end_to_end(server, tmp_path, monkeypatch, capsys):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "^GSPC (price only, without dividends)" in page and "benchmark ^GSPC: price only" in page
     assert json.loads((folder / "metrics.json").read_text())["market"]["benchmark_kind"] == "price"
+
+
+def test_open_end_of_an_experiment_is_pinned_so_that_it_can_be_resumed_later(server):
+    prepared = Prepared.check(Settings(tickers=SIX, start="2015-01-01"))
+    assert prepared.settings.end == str(prepared.market.dates[-1]) == "2025-01-31"
+    again = Prepared.check(Settings(tickers=SIX, start="2015-01-01", end="2025-01-31"))
+    assert again.market.content_hash == prepared.market.content_hash
 
 
 def test_command_line_says_one_line_when_yahoo_fails(server, tmp_path, monkeypatch, capsys):

@@ -50,6 +50,7 @@ class YahooServer:
         self.faults: list[str] = []  # of the next answers about prices, one each
         self.always = ""  # the fault of every answer after these
         self.with_adjclose = True
+        self.strict = False  # whether faults begin with the first question, that for the time zone
         self.asked: list[tuple[str, dict]] = []
         self.lock = threading.Lock()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -94,7 +95,7 @@ class YahooServer:
         return Handler
 
     def answer_chart(self, handler, symbol: str, query: dict) -> None:
-        if "period1" not in query:  # the question for the time zone that comes first
+        if "period1" not in query and not self.strict:  # the question for the time zone that comes first
             if symbol in self.unknown:
                 return send(handler, 404, chart(None, NOT_FOUND))
             return send(handler, 200, chart(result(symbol, self.history(symbol).tail(1), True)))
@@ -109,6 +110,8 @@ class YahooServer:
             return None
         if symbol in self.unknown or fault == "unknown":
             return send(handler, 404, chart(None, NOT_FOUND))
+        if "period1" not in query:
+            return send(handler, 200, chart(result(symbol, self.history(symbol).tail(1), True)))
         span = self.history(symbol)
         seconds = span.index.tz_localize(zone_of(symbol)[0]).astype("int64") // 10**9
         span = span[(seconds >= int(query["period1"])) & (seconds < int(query["period2"]))]

@@ -37,11 +37,13 @@ class LoadedMarket:
     :param market: validated prices
     :param region: that they are listed in
     :param report: where they came from and what was done to them
+    :param remote: whether they were downloaded, now or before
     """
 
     market: MarketData
     region: Region
     report: DataReport
+    remote: bool = False
 
 
 def read_market(query: MarketQuery) -> LoadedMarket:
@@ -72,7 +74,7 @@ def read_market(query: MarketQuery) -> LoadedMarket:
         "first": str(market.dates[0]), "last": str(market.dates[-1]), "days": market.n_days,
         "cleaning": policy.mode, "max_fill": policy.max_fill, "requested_start": query.start, "requested_end": query.end,
     }  # fmt: skip
-    return LoadedMarket(market, region, report_on(_said(cleaned, fetched), index, facts, policy))
+    return LoadedMarket(market, region, report_on(_said(cleaned, fetched), index, facts, policy), source.remote)
 
 
 def load_market(

@@ -20,7 +20,7 @@ from quantflux_sb3.market.request import DataRequest, FetchedPrices, NoPricesErr
 TIMEOUT = 20.0
 #: Attempts, and seconds before the second one; each further pause is twice as long.
 ATTEMPTS, PAUSE = 5, 3.0
-_OFFLINE_HINT = "Try again later; without a network use --offline with cached or bundled tickers, or --prices FILE."
+_OFFLINE_HINT = "Without a network use --offline with cached or bundled tickers, or --prices FILE."
 _RATE_LIMIT = ("ratelimit", "rate limit", "too many requests", "429")
 _NETWORK = (
     "timeout", "timed out", "connection", "curl:", "resolve", "connect", "chunked", "jsondecode", "currently down", "ssl",
@@ -75,8 +75,7 @@ class YahooSource:
                 )  # fmt: skip
             except Exception as error:  # whatever curl, JSON or pandas made of the answer
                 return pd.DataFrame(), dict.fromkeys(symbols, f"{type(error).__name__}: {error}")
-        reasons = {symbol: next((text for text in messages if f"'{symbol}'" in text), "") for symbol in symbols}
-        return field_first(table, symbols), reasons
+        return field_first(table, symbols), {symbol: _reason(symbol, messages) for symbol in symbols}
 
 
 def field_first(table: pd.DataFrame | None, symbols: Sequence[str]) -> pd.DataFrame:
@@ -133,6 +132,15 @@ def _is_unadjusted(table: pd.DataFrame, symbol: str) -> bool:
     return bool(paid and (prices["Close"] == prices["Adj Close"]).all())
 
 
+def _reason(symbol: str, messages: Sequence[str]) -> str:
+    """yfinance's messages are ``['A', 'B']: text``; what stands before the text may look like anything."""
+    for message in messages:
+        names, colon, text = message.partition("]: ")
+        if colon and f"'{symbol}'" in names:
+            return text
+    return ""
+
+
 def _is_transient(reason: str) -> bool:
     return any(word in reason.lower() for word in (*_RATE_LIMIT, *_NETWORK))
 
@@ -158,8 +166,8 @@ def _refusal(left: Sequence[str], reasons: dict[str, str], request: DataRequest,
 
 
 def _short(reason: str, longest: int = 160) -> str:
-    """A message of yfinance is ``['A', 'B']: text``, and the text may be that of several libraries."""
-    text = " ".join(reason.partition("]: ")[2].split() or reason.split())
+    """One line of a message that may be that of several libraries."""
+    text = " ".join(reason.split())
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
