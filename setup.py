@@ -21,6 +21,7 @@ EXTRAS = {
     "tests": ["pytest>=8", "hypothesis>=6.100", "build", "wheel", "ruff"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+EXTRAS["news"] = ["transformers>=4.40"]  # for PipelineScorer alone, so it is not part of "all"
 
 setup(
     name="quantflux_sb3",
@@ -50,6 +51,10 @@ setup(
         "scipy>=1.11",
         "ta>=0.11",
         "yfinance>=1.0",
+        "exchange-calendars>=4.5",
+        "pyarrow>=15",
+        "filelock>=3.12",
+        "platformdirs>=4",
         "skfolio>=0.12",
         "matplotlib>=3.8",
         "jsonargparse>=4.49",

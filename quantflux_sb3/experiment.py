@@ -29,10 +29,12 @@ from quantflux_sb3.diffusion import RegimeDDPMPipeline, summary, synthetic_marke
 from quantflux_sb3.diffusion.config import MIN_TRAIN_DAYS
 from quantflux_sb3.evaluation.backtest import backtest_model
 from quantflux_sb3.evaluation.baselines import run_baselines
+from quantflux_sb3.evaluation.data_quality import data_lines
 from quantflux_sb3.evaluation.metrics import performance, table_rows
 from quantflux_sb3.evaluation.report import results_table
 from quantflux_sb3.evaluation.summary import AGENT, ExperimentSummary
-from quantflux_sb3.market import DateSplits, MarketData, Region, detect_region, get_region, load_market
+from quantflux_sb3.market import DataReport, DateSplits, MarketData, Region, read_market
+from quantflux_sb3.market.signals import add_signals_file
 from quantflux_sb3.run_folder import LAST_FILE, RunFolder
 from quantflux_sb3.settings import Settings
 from quantflux_sb3.sizing import TimingRule
@@ -64,24 +66,26 @@ class Prepared:
     :param region: of the market
     :param market: real prices
     :param config: of the env, with the region's costs filled in
+    :param report: on the quality of the prices
     """
 
     settings: Settings
     region: Region
     market: MarketData
     config: PortfolioConfig
+    report: DataReport
 
     @classmethod
     def check(cls, settings: Settings) -> "Prepared":
         """
         :raises ValueError: for anything that would fail later
         """
-        benchmark = settings.benchmark
-        named = (settings.prices is None and settings.tickers) or ()
-        region = get_region(settings.region) if settings.region else detect_region(named, benchmark)
-        if named and benchmark is None and region.name != "US":
-            benchmark = region.benchmark
-        market = load_market(settings.tickers, benchmark, settings.start, settings.end, settings.prices, settings.offline)
+        loaded = read_market(settings.market_query)
+        market, region = loaded.market, loaded.region
+        if loaded.remote and settings.end is None:  # or a run could not be resumed tomorrow
+            settings = replace(settings, end=str(market.dates[-1]))
+        if settings.signals:
+            market = add_signals_file(market, settings.signals, settings.signal_lag)
         if settings.train_end or settings.validation_end:
             ends = {key: value for key in ("train_end", "validation_end") if (value := getattr(settings, key))}
             market = replace(market, splits=replace(market.splits, **ends) if market.splits else DateSplits(**ends))
@@ -91,7 +95,7 @@ class Prepared:
         config = replace(settings.env, costs=costs)
         config.rules(market.assets)
         _check_trainable(settings, market, config)
-        return cls(settings, region, market, config)
+        return cls(settings, region, market, config, loaded.report)
 
     @property
     def timing(self) -> TimingRule | None:
@@ -110,7 +114,7 @@ class Prepared:
         start, stop = self.market.rows("test")
         years = f"{str(self.market.dates[start])[:4]}-{str(self.market.dates[stop - 1])[:4]}"
         return (
-            f"{', '.join(self.market.assets)} against {self.market.benchmark}; unseen years {years}, "
+            f"{', '.join(self.market.assets)} against {self.market.benchmark_label}; unseen years {years}, "
             f"after {linear.mean() * 1e4:.0f} bp of costs on traded value"
         )
 
@@ -194,13 +198,16 @@ class Experiment:
             "data.json",
             {
                 "region": region.name, "currency": region.currency, "source": market.source, "assets": list(market.assets),
-                "benchmark": market.benchmark, "first": str(market.dates[0]), "last": str(market.dates[-1]),
+                "benchmark": market.benchmark, "asset_kind": market.asset_kind, "benchmark_kind": market.benchmark_kind,
+                "first": str(market.dates[0]), "last": str(market.dates[-1]),
                 "days": market.n_days, "splits": vars(market.splits), "content_hash": market.content_hash,
                 "caveats": list(market.caveats),
             },
         )  # fmt: skip
         self.folder.write_json("versions.json", versions())
-        self.console.print(f"  region {region.name}; {market.source}: {market}")
+        self.folder.write_json("data_report.json", self.prepared.report.to_dict())
+        for line in data_lines(self.prepared.report):
+            self.console.print(f"  {line}", highlight=False)
 
     def _generator(self) -> RegimeDDPMPipeline:
         if not self.folder.has("generator"):
@@ -266,7 +273,7 @@ class Experiment:
                 for number in numbers
             },
             chosen_seed=self.settings.seed + chosen, max_weight=float(np.max(self.prepared.config.max_weight)),
-            generator=quality, caveats=self._caveats(chosen, validation),
+            generator=quality, caveats=self._caveats(chosen, validation), data=self.prepared.report,
         )  # fmt: skip
         self._write_results(result, chosen)
         return result

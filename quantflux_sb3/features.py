@@ -5,7 +5,11 @@ Row ``t`` depends on rows ``<= t`` only and is scaled by what was known then (vo
 window), so that nothing is fitted and ``VecNormalize`` is not needed. The slowest window is ``LONGEST_WINDOW``.
 """
 
+import inspect
 from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,6 +20,7 @@ from ta.trend import macd_diff, sma_indicator
 from quantflux_sb3.layout import Block
 from quantflux_sb3.market.data import LONGEST_WINDOW, MarketData
 from quantflux_sb3.regimes import TRADING_DAYS, ewm_variance
+from quantflux_sb3.table_cache import cached_arrays
 
 #: Features are clipped here, in their own standard deviations or so.
 FEATURE_LIMIT = 5.0
@@ -72,11 +77,53 @@ class FeatureConfig:
         """
         tables = _CACHE.setdefault(market, {})
         if self not in tables:
-            tables[self] = [asset_block(market, self), market_block(market, self)]
+            tables[self] = _blocks_on_disk(market, self) if _is_worth_keeping(market) else _compute_blocks(market, self)
         return tables[self]
 
 
 _CACHE: WeakKeyDictionary = WeakKeyDictionary()
+#: Tables of fewer prices than this are computed sooner than they are read.
+_LEAST_KEPT = 20_000
+
+
+def _compute_blocks(market: MarketData, config: FeatureConfig) -> list[tuple[Block, np.ndarray]]:
+    return [asset_block(market, config), market_block(market, config)]
+
+
+def _is_worth_keeping(market: MarketData) -> bool:
+    return not market.synthetic and market.returns.size >= _LEAST_KEPT
+
+
+def _blocks_on_disk(market: MarketData, config: FeatureConfig) -> list[tuple[Block, np.ndarray]]:
+    """The tables by content hash of the market, the configuration, this code and the libraries that compute."""
+    code = Path(__file__).read_bytes() + inspect.getsource(ewm_variance).encode()
+    libraries = [f"{name} {version(name)}" for name in ("numpy", "pandas", "ta")]
+    key = sha256(repr([market.content_hash, config, libraries]).encode() + code).hexdigest()
+    tables = cached_arrays(key, lambda: [table for _, table in _compute_blocks(market, config)])
+    layouts = [asset_layout(market, config), market_layout(market, config)]
+    return [(layout, _float32(table)) for layout, table in zip(layouts, tables, strict=True)]
+
+
+def asset_layout(market: MarketData, config: FeatureConfig) -> Block:
+    """
+    :return: names of the per-asset features, the exogenous ones last
+    """
+    exogenous = tuple(market.asset_features) if config.exogenous else ()
+    return Block("assets", (*config.names, *exogenous), market.n_assets, n_exogenous=len(exogenous))
+
+
+def market_layout(market: MarketData, config: FeatureConfig) -> Block:
+    """
+    :return: names of the features of the market, the exogenous ones last
+    """
+    exogenous = tuple(market.market_features) if config.exogenous else ()
+    names = (*(config.names[i] for i in _market_columns(config)), *CORRELATION_DESCRIPTORS, "drawdown", *exogenous)
+    return Block("market", names, n_exogenous=len(exogenous))
+
+
+def _market_columns(config: FeatureConfig) -> list[int]:
+    """Indicators of the benchmark: there is nothing that its momentum could be relative to."""
+    return [i for i, name in enumerate(config.names) if name != "relative_momentum"]
 
 
 def asset_block(market: MarketData, config: FeatureConfig) -> tuple[Block, np.ndarray]:
@@ -84,10 +131,9 @@ def asset_block(market: MarketData, config: FeatureConfig) -> tuple[Block, np.nd
     :return: layout and table (n_days, n_assets * n_features), features of an asset side by side
     """
     table = indicator_table(market.returns, config)
-    names, exogenous = config.names, market.asset_features if config.exogenous else {}
+    exogenous = market.asset_features if config.exogenous else {}
     stacked = np.concatenate([table, *(signal[:, :, None] for signal in exogenous.values())], axis=2)
-    block = Block("assets", (*names, *exogenous), market.n_assets, n_exogenous=len(exogenous))
-    return block, _float32(stacked.reshape(market.n_days, -1))
+    return asset_layout(market, config), _float32(stacked.reshape(market.n_days, -1))
 
 
 def market_block(market: MarketData, config: FeatureConfig) -> tuple[Block, np.ndarray]:
@@ -95,15 +141,13 @@ def market_block(market: MarketData, config: FeatureConfig) -> tuple[Block, np.n
     :return: layout and table (n_days, n_features): the benchmark's indicators, correlation descriptors, its drawdown
     """
     table = indicator_table(market.benchmark_returns[:, None], config)[:, 0]
-    keep = [i for i, name in enumerate(config.names) if name != "relative_momentum"]  # nothing to be relative to
     level = np.cumprod(1.0 + market.benchmark_returns)
     drawdown = 1.0 - level / np.maximum.accumulate(level)
     descriptors = correlation_descriptors(market.returns, config.correlation_days)
     descriptors = np.clip((descriptors - _USUAL_CORRELATION) / _CORRELATION_SPREAD, -FEATURE_LIMIT, FEATURE_LIMIT)
     exogenous = market.market_features if config.exogenous else {}
-    stacked = np.column_stack([table[:, keep], descriptors, 5.0 * drawdown, *exogenous.values()])
-    names = (*(config.names[i] for i in keep), *CORRELATION_DESCRIPTORS, "drawdown", *exogenous)
-    return Block("market", names, n_exogenous=len(exogenous)), _float32(stacked)
+    stacked = np.column_stack([table[:, _market_columns(config)], descriptors, 5.0 * drawdown, *exogenous.values()])
+    return market_layout(market, config), _float32(stacked)
 
 
 def indicator_table(returns: np.ndarray, config: FeatureConfig) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Settings of an experiment: one typed tree. YAML keys, command-line flags and fields have the same names."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import yaml
@@ -8,6 +8,7 @@ import yaml
 from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.diffusion.config import GeneratorConfig
 from quantflux_sb3.market.data import MIN_SPLIT_DAYS, WARMUP_DAYS
+from quantflux_sb3.market.query import MarketQuery
 from quantflux_sb3.sizing import TimingRule
 
 
@@ -83,7 +84,15 @@ class Settings:
     :param start: first date (ISO)
     :param end: last date (ISO)
     :param region: market region, for costs and the benchmark; recognised from the tickers if not given
-    :param prices: CSV or Parquet file of prices, dates x tickers
+    :param prices: CSV or Parquet file of prices, wide or long
+    :param source: bundled, yahoo or the name of an added source; the bundled set where it has all, else Yahoo
+    :param rates: CSV or Parquet file of exchange rates, for tickers of several currencies: a column per currency
+    :param adjust: prices adjusted for dividends (total return) or for splits only
+    :param cleaning: refuse or repair; by default files are refused and downloads repaired
+    :param max_fill: missing prices in a row that are filled with the last price
+    :param signals: CSV or Parquet file of exogenous signals: date, ticker, then a column per signal
+    :param signal_lag: days from the date of a signal until it is known
+    :param cache_dir: folder for downloaded prices
     :param offline: never use the network
     :param train_end: last training date (ISO)
     :param validation_end: last validation date (ISO); what follows is the test
@@ -102,6 +111,14 @@ class Settings:
     end: str | None = None
     region: str | None = None
     prices: str | None = None
+    source: str | None = None
+    rates: str | None = None
+    adjust: str = "dividends"
+    cleaning: str | None = None
+    max_fill: int = 5
+    signals: str | None = None
+    signal_lag: int = 1
+    cache_dir: str | None = None
     offline: bool = False
     train_end: str | None = None
     validation_end: str | None = None
@@ -117,6 +134,12 @@ class Settings:
             raise ValueError(
                 f"An experiment trains on the training split; env.split must stay 'train', got '{self.env.split}'."
             )
+
+    @property
+    def market_query(self) -> MarketQuery:
+        """What to load."""
+        names = {item.name for item in fields(self)}
+        return MarketQuery(**{item.name: getattr(self, item.name) for item in fields(MarketQuery) if item.name in names})
 
     def to_yaml(self) -> str:
         """

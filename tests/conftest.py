@@ -1,5 +1,6 @@
 """Markets that the tests share, and the ways in which they are perturbed."""
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -50,6 +51,13 @@ def change_from(market: MarketData, row: int, seed: int = 0) -> MarketData:
         {name: change(values) for name, values in market.market_features.items()},
         market.splits,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory) -> str:
+    """The cache of all tests, those of subprocesses too: never the user's."""
+    folder = os.environ["QUANTFLUX_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    return folder
 
 
 @pytest.fixture(scope="session")

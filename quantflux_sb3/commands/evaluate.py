@@ -32,10 +32,10 @@ def evaluate(argv: list[str]) -> int:
     options = parse(parser, argv)
     if options.out and not Path(options.out).resolve().parent.is_dir():
         raise ValueError(f"There is no folder '{Path(options.out).resolve().parent}' to write --out into.")
+    from quantflux_sb3.disk import write_whole
     from quantflux_sb3.evaluation.backtest import backtest_model
     from quantflux_sb3.evaluation.baselines import run_baselines
     from quantflux_sb3.evaluation.metrics import table_rows
-    from quantflux_sb3.evaluation.plots import write_whole
     from quantflux_sb3.evaluation.report import results_table
     from quantflux_sb3.experiment import Prepared
 

@@ -29,7 +29,7 @@ def generate(argv: list[str]) -> int:
     import torch
 
     from quantflux_sb3.diffusion import RegimeDDPMPipeline
-    from quantflux_sb3.evaluation.plots import write_whole
+    from quantflux_sb3.disk import write_whole
 
     pipeline = RegimeDDPMPipeline.from_pretrained(options.generator)
     generator = torch.Generator().manual_seed(options.seed)

@@ -75,5 +75,6 @@ def to_settings(options: Any) -> Settings:
     """
     values = {item.name: getattr(options, item.name) for item in fields(Settings)}
     values["tickers"] = tuple(values["tickers"]) if values["tickers"] else None
-    values["prices"] = str(Path(values["prices"]).resolve()) if values["prices"] else None  # a run can be resumed anywhere
+    for name in ("prices", "rates", "signals", "cache_dir"):  # a run can be resumed anywhere
+        values[name] = str(Path(values[name]).resolve()) if values[name] else None
     return Settings(**values)

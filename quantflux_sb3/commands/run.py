@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
 
     prepared = Prepared.check(settings)
     folder = RunFolder.create(options.output, options.name)
-    folder.write_text("config.yml", settings.to_yaml())
+    folder.write_text("config.yml", prepared.settings.to_yaml())
     return _go(prepared, folder)
 
 

@@ -6,8 +6,6 @@ threads do not meet. The first result is the agent and is drawn bold; the others
 Ito (2008) and Tol (2021), which colour-blind readers can tell apart; text stays legible at 700 pixels of width.
 """
 
-import os
-import uuid
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from quantflux_sb3.disk import write_whole
 from quantflux_sb3.evaluation import metrics
 from quantflux_sb3.evaluation.attribution import regime_attribution as regime_rows
 from quantflux_sb3.evaluation.drawing import (
@@ -175,25 +174,6 @@ def save(figure: Figure, path: str | Path) -> Path:
     content = BytesIO()
     FigureCanvasAgg(figure).print_png(content, metadata={"Software": None})
     return write_whole(path, content.getvalue())
-
-
-def write_whole(path: str | Path, content: bytes) -> Path:
-    """
-    Write a file beside its place and move it there when it is complete, so that nobody ever sees half of it.
-
-    :param path: file in an existing folder; replaced if there
-    :param content: all of it
-    :return: the path
-    """
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        draft.write_bytes(content)
-        os.replace(draft, path)
-    finally:
-        if draft.exists():
-            draft.unlink()
-    return path
 
 
 def _first(results: Sequence[BacktestResult]) -> BacktestResult:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantflux_sb3.evaluation.plots import write_whole
+from quantflux_sb3.disk import write_whole
 from quantflux_sb3.regimes import REGIMES
 
 #: Heading and format of every figure with a name of its own; others are shown by their key with three digits.
@@ -49,6 +49,11 @@ FIGURES = {
     "share_of_days": ("Share of days", "{:.1%}"),
     "log_excess_return": ("Log return over benchmark", "{:+.3f}"),
     "cost": ("Cost", "{:.2%}"),
+    "longest_stale": ("Longest run unchanged", "{:,}"),
+    "removed": ("Impossible prices", "{:,}"),
+    "filled": ("Filled days", "{:,}"),
+    "suspended": ("Suspended days", "{:,}"),
+    "unlisted": ("Days not listed", "{:,}"),
     "mean_cash": ("Cash", "{:.1%}"),
     "cap_hits": ("Days at the cap", "{:.1%}"),
     "herfindahl": ("Herfindahl", "{:.3f}"),
@@ -91,6 +96,8 @@ class ReportData:
     :param caveats: sentences: what could be wrong with this result
     :param config_text: the configuration as YAML
     :param versions: versions of the libraries by name
+    :param data_lines: what the data is and what was done to it, a sentence each
+    :param data_rows: its quality, a row per asset
     """
 
     title: str
@@ -106,6 +113,8 @@ class ReportData:
     caveats: Sequence[str] = ()
     config_text: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    data_lines: Sequence[str] = ()
+    data_rows: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
         names = [row["name"] for row in self.rows]

@@ -9,11 +9,13 @@ from typing import Any
 from quantflux_sb3.evaluation import plots
 from quantflux_sb3.evaluation.attribution import allocation_diagnostics, regime_attribution
 from quantflux_sb3.evaluation.baselines import AGENT, BASE_RULE, EQUAL_WEIGHT
+from quantflux_sb3.evaluation.data_quality import data_lines, data_quality, shown_columns
 from quantflux_sb3.evaluation.metrics import distance_between, performance, table_rows
 from quantflux_sb3.evaluation.report import ReportData, write_report
 from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.evaluation.statistics import sharpe_difference, verdict
 from quantflux_sb3.market.data import MarketData
+from quantflux_sb3.market.quality import DataReport
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class ExperimentSummary:
     :param max_weight: hard upper limit, for the cap hits
     :param generator: quality of the synthetic markets, empty if there are none
     :param caveats: what the reader must know beside the caveats of the data
+    :param data: report on the quality of the prices
     """
 
     market: MarketData
@@ -37,6 +40,7 @@ class ExperimentSummary:
     max_weight: float
     generator: dict[str, Any] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
+    data: DataReport | None = None
 
     @cached_property
     def by_name(self) -> dict[str, BacktestResult]:
@@ -78,6 +82,7 @@ class ExperimentSummary:
         return {
             "market": {
                 "assets": list(self.market.assets), "benchmark": self.market.benchmark, "source": self.market.source,
+                "asset_kind": self.market.asset_kind, "benchmark_kind": self.market.benchmark_kind,
                 "content_hash": self.market.content_hash,
                 "test_first": str(self.agent.dates[0]), "test_last": str(self.agent.dates[-1]),
             },
@@ -112,6 +117,8 @@ class ExperimentSummary:
             ("final_allocation.png", "What it held on the last day"): plots.final_allocation(self.agent),
             ("regime_attribution.png", "In which markets it earned"): plots.regime_attribution(self.agent),
         }
+        if self.data is not None:
+            figures["data_report.png", "Where each asset had a price of its own"] = data_quality(self.data)
         return {caption: plots.save(figure, folder / name) for (name, caption), figure in figures.items()}
 
     def write_page(
@@ -131,8 +138,14 @@ class ExperimentSummary:
             generator_figures=side_by_side(self.generator),
             seeds={seed: figures["test_sharpe_ratio"] for seed, figures in self.seeds.items()},
             caveats=self.all_caveats, config_text=config_text, versions=versions,
+            data_lines=data_lines(self.data) if self.data else (), data_rows=self._data_rows(),
         )  # fmt: skip
         return write_report(path, data)
+
+    def _data_rows(self) -> list[dict[str, Any]]:
+        if self.data is None:
+            return []
+        return [{key: row[key] for key in shown_columns(self.data)} for row in self.data.rows]
 
 
 def side_by_side(figures: dict[str, float]) -> dict[str, Any]:

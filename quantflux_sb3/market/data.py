@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from quantflux_sb3.market.splits import DateSplits
 from quantflux_sb3.market.validation import check_price_frame, check_price_series, returns_and_status
 
 #: Longest look-back of a feature or rule [days].
@@ -24,61 +25,13 @@ WARMUP_DAYS = LONGEST_WINDOW + 2
 MIN_SPLIT_DAYS = 21
 #: Name of the benchmark where no index is given: a yardstick that pays no costs, unlike the strategy of that name.
 EQUAL_WEIGHT = "equal-weight index"
-
-
-@dataclass(frozen=True)
-class DateSplits:
-    """
-    Chronological train / validation / test split. Test is everything after the validation years.
-
-    :param train_end: last training date, included (ISO)
-    :param validation_end: last validation date, included (ISO)
-    """
-
-    train_end: str = "2012-12-31"
-    validation_end: str = "2015-12-31"
-
-    def __post_init__(self) -> None:
-        try:
-            ordered = np.datetime64(self.train_end, "D") < np.datetime64(self.validation_end, "D")
-        except ValueError as error:
-            raise ValueError(f"The dates of a split must be ISO dates such as 2012-12-31; got {self}.") from error
-        if not ordered:
-            raise ValueError(f"train_end must lie before validation_end; got {self.train_end} and {self.validation_end}.")
-
-    @classmethod
-    def by_fraction(cls, dates: np.ndarray, train: float = 0.7, validation: float = 0.1) -> "DateSplits":
-        """
-        Splits of the same proportions for any history; used where nobody named dates.
-
-        :param dates: ascending dates (n_days,)
-        :param train: share of the rows for training
-        :param validation: share of the rows for validation
-        """
-        last = len(dates) - 1
-        train_row = min(int(train * last), max(last - 1, 0))
-        validation_row = min(max(int((train + validation) * last), train_row + 1), last)
-        return cls(str(dates[train_row]), str(dates[validation_row]))
-
-    def rows(self, split: str, dates: np.ndarray) -> tuple[int, int]:
-        """
-        :param split: ``train``, ``validation``, ``test`` or ``all``
-        :param dates: ascending dates (n_days,)
-        :return: first row and one past the last row of the split
-        """
-        train_stop, validation_stop = np.searchsorted(
-            dates, [np.datetime64(self.train_end, "D"), np.datetime64(self.validation_end, "D")], side="right"
-        )
-        bounds = {
-            "train": (0, train_stop),
-            "validation": (train_stop, validation_stop),
-            "test": (validation_stop, len(dates)),
-            "all": (0, len(dates)),
-        }
-        if split not in bounds:
-            raise ValueError(f"Unknown split '{split}'; expected one of {sorted(bounds)}.")
-        start, stop = bounds[split]
-        return int(start), int(stop)
+#: What a series of prices contains: the price alone, dividends too, or nobody knows.
+PRICE, TOTAL_RETURN, UNKNOWN_KIND = "price", "total return", "unknown"
+_KIND_TEXTS = {
+    PRICE: "price only, without dividends",
+    TOTAL_RETURN: "total return, with dividends",
+    UNKNOWN_KIND: "not known whether with dividends",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +57,8 @@ class MarketData:
     :param periods_per_year: rows per year
     :param status: 1 where an asset trades at a close, 0 where it is suspended (its weight is frozen), -1 where it is not
         listed yet or any more (its weight becomes cash) (n_days, n_assets); 1 everywhere if not given
+    :param asset_kind: what the assets' returns contain: ``price``, ``total return`` or ``unknown``
+    :param benchmark_kind: the same of the benchmark; that of the assets where the benchmark is made of them
     """
 
     dates: np.ndarray
@@ -120,6 +75,8 @@ class MarketData:
     synthetic: bool = False
     periods_per_year: int = 252
     status: np.ndarray | None = None
+    asset_kind: str = UNKNOWN_KIND
+    benchmark_kind: str = UNKNOWN_KIND
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -140,6 +97,9 @@ class MarketData:
         put("splits", self.splits or DateSplits.by_fraction(self.dates))
 
     def _check(self, n_days: int, n_assets: int) -> None:
+        for name in ("asset_kind", "benchmark_kind"):
+            if getattr(self, name) not in _KIND_TEXTS:
+                raise ValueError(f"`{name}` must be one of {list(_KIND_TEXTS)}; got {getattr(self, name)!r}.")
         if n_assets < 2:
             raise ValueError(f"A portfolio needs at least 2 assets; got {n_assets}: {list(self.assets)}.")
         if len(set(self.assets)) != n_assets:
@@ -187,12 +147,18 @@ class MarketData:
             listed = status >= 0
             benchmark_returns = (returns * listed).sum(axis=1) / np.maximum(listed.sum(axis=1), 1)
             name = EQUAL_WEIGHT
+            kwargs["benchmark_kind"] = kwargs.get("asset_kind", UNKNOWN_KIND)
         else:
             levels = check_price_series(benchmark, prices.index)
             benchmark_returns, name = levels[1:] / levels[:-1] - 1.0, str(benchmark.name)
         dates = prices.index.to_numpy().astype("datetime64[D]")[1:]
         fields = {"benchmark": kwargs.pop("benchmark_name", name), "status": status, **kwargs}
         return cls(dates, tuple(prices.columns), returns, benchmark_returns, **fields)
+
+    @property
+    def benchmark_label(self) -> str:
+        """The benchmark and what it contains, as every report prints it."""
+        return f"{self.benchmark} ({_KIND_TEXTS[self.benchmark_kind]})"
 
     @property
     def n_days(self) -> int:

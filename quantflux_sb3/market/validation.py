@@ -72,18 +72,7 @@ def check_dates(index: pd.Index) -> pd.DatetimeIndex:
     :return: normalised, time-zone-free dates
     :raises ValueError: if they are no dates, not ascending, or duplicate
     """
-    if not isinstance(index, pd.DatetimeIndex):
-        if is_numeric_dtype(index):
-            raise ValueError(f"The index of the prices must hold dates; got numbers such as {index[0]!r}.")
-        try:
-            # The local day counts: offsets, which change with the season, are cut off before parsing.
-            local = index.astype(str).str.replace(r"(?<=:\d\d)(\.\d+)?(Z|[+-]\d\d:?\d\d)$", "", regex=True)
-            index = pd.DatetimeIndex(pd.to_datetime(local, format="ISO8601"))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"The index of the prices must hold ISO dates such as 2012-12-31; got {index[0]!r}.") from error
-    if index.hasnans:
-        raise ValueError("The index of the prices has an empty date. Drop that row.")
-    index = (index.tz_localize(None) if index.tz is not None else index).normalize()
+    index = parse_dates(index)
     if index.has_duplicates:
         repeated = index[index.duplicated()]
         raise ValueError(f"The prices have {len(repeated)} duplicate dates, first {repeated[0].date()}. Keep one row a date.")
@@ -93,6 +82,44 @@ def check_dates(index: pd.Index) -> pd.DatetimeIndex:
             f"The dates of the prices are not ascending: {index[row].date()} follows {index[row - 1].date()}. Sort them."
         )
     return index
+
+
+def parse_dates(index: pd.Index) -> pd.DatetimeIndex:
+    """
+    :param index: what stands in the date column; of times with a zone the local day counts
+    :return: normalised, time-zone-free dates, in the same order
+    :raises ValueError: if they are no dates
+    """
+    if not isinstance(index, pd.DatetimeIndex) and is_numeric_dtype(index):
+        raise ValueError(f"The index of the prices must hold dates; got numbers such as {index[0]!r}.")
+    return parse_stamps(index, "The index of the prices").normalize()
+
+
+def parse_stamps(values: pd.Index | pd.Series, what: str = "The date column") -> pd.DatetimeIndex:
+    """
+    :param values: dates or times, ISO; of times with a zone the local time counts
+    :param what: they are, for the error
+    :return: the same as time-zone-free times
+    :raises ValueError: if one is missing or no date
+    """
+    index = pd.DatetimeIndex(values) if pd.api.types.is_datetime64_any_dtype(values) else None
+    if index is None:
+        local = pd.Series(values, dtype=object).astype(str).str.strip().str.replace(_OFFSET, "", regex=True)
+        bad = ~local.str.fullmatch(_ISO_DATE).to_numpy(dtype=bool)
+        if bad.any():
+            raise ValueError(f"{what} must hold ISO dates such as 2012-12-31; got {local[bad].iloc[0]!r}.")
+        try:
+            index = pd.DatetimeIndex(pd.to_datetime(local, format="ISO8601"))
+        except ValueError as error:
+            reason = str(error).partition(",")[0].splitlines()[0]
+            raise ValueError(f"{what} has a date that there is not: {reason}.") from error
+    if index.hasnans:
+        raise ValueError(f"{what} has an empty date. Drop that row.")
+    return index.tz_localize(None) if index.tz is not None else index
+
+
+_OFFSET = r"(?<=:\d\d)(\.\d+)?(Z|[+-]\d\d:?\d\d)$"
+_ISO_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?"
 
 
 def _check_numeric(prices: pd.Series) -> None:

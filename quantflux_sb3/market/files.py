@@ -1,0 +1,137 @@
+"""
+Prices from files: CSV or Parquet, wide or long, prices or OHLCV (the layouts: :mod:`quantflux_sb3.market.layouts`).
+
+A file is read to the letter or refused: a row with a missing or a spare cell, text among the numbers, a date that is cut
+short, or a Parquet page whose checksum is wrong ends in one line that says where.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+import pandas as pd
+
+from quantflux_sb3.market.layouts import closes_of
+from quantflux_sb3.market.request import DataRequest, FetchedPrices
+
+PARQUET_SUFFIXES = {".parquet", ".pq"}
+_SEPARATORS = ",;\t"
+
+
+class FileSource:
+    """
+    :param path: CSV (``.csv``, ``.txt``, gzipped or not) or Parquet file
+    """
+
+    remote = False
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.name = self.path.name
+
+    def fetch(self, request: DataRequest) -> FetchedPrices:
+        return fetch_from_table(read_table(self.path), request, self.name, str(self.path))
+
+
+class FrameSource:
+    """
+    :param table: DataFrame in one of the layouts
+    """
+
+    name = "DataFrame"
+    remote = False
+
+    def __init__(self, table: pd.DataFrame):
+        self.table = table
+
+    def fetch(self, request: DataRequest) -> FetchedPrices:
+        return fetch_from_table(self.table, request, self.name, "the DataFrame")
+
+
+def fetch_from_table(table: pd.DataFrame, request: DataRequest, source: str, place: str) -> FetchedPrices:
+    """
+    :param table: prices in one of the layouts
+    :param request: symbols and dates wanted; no tickers means all columns
+    :param source: where the table came from, for people
+    :param place: the same for error messages
+    :raises ValueError: if it is no table of prices, or a symbol is not in it
+    """
+    try:
+        closes, adjusted = closes_of(table, request.adjust)
+    except ValueError as error:
+        raise ValueError(f"'{place}' cannot be read as a table of prices: {error}") from error
+    wanted = list(request.symbols) if request.tickers else list(closes.columns)
+    if unknown := [name for name in wanted if name not in closes.columns]:
+        raise ValueError(f"Unknown ticker(s) {unknown} in {place}; its columns are {list(closes.columns)}.")
+    return FetchedPrices(closes[wanted], source, adjusted)
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """
+    :param path: CSV or Parquet file
+    :return: its table; the cells of a CSV file as text
+    :raises ValueError: if there is no such file or it holds no table
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no prices file '{path}'.")
+    try:
+        table = _read_parquet(path) if path.suffix.lower() in PARQUET_SUFFIXES else _read_csv(path)
+    except Exception as error:  # what a damaged Parquet file raises has no common class
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"'{path}' cannot be read as a table of prices: {reason}") from error
+    if not len(table):
+        raise ValueError(f"'{path}' has no rows of prices; expected a date column, then one column per ticker.")
+    return table
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    table = pd.read_parquet(path, engine="pyarrow", page_checksum_verification=True)
+    if isinstance(table.index, pd.RangeIndex) and len(table.columns):
+        first = table.columns[0]  # without an index, the first column holds the dates as in a CSV file
+        if not isinstance(first, tuple) and not {"date", "datetime"} & {str(name).lower() for name in table.columns}:
+            return table.set_index(first)
+    return table
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    content = path.read_bytes()
+    if path.suffix.lower() == ".gz":
+        import gzip
+
+        content = gzip.decompress(content)
+    text = content.decode("utf-8-sig")
+    if "\0" in text:
+        raise ValueError("there is a zero byte in it; it is no text")
+    first_line = text.partition("\n")[0]
+    separator = max(_SEPARATORS, key=first_line.count)
+    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True) if row]
+    if not rows:
+        raise ValueError("it is empty")
+    header = [name.strip() for name in rows[0]]
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise ValueError(f"row {number} has {len(row)} cells and the heading has {len(header)}")
+    return _named(header, rows[1:])
+
+
+def _named(header: list[str], rows: list[list[str]]) -> pd.DataFrame:
+    """A heading of two lines, field and ticker, as yfinance's tables are saved, or of one."""
+    if rows and rows[0][0].strip().lower() in ("ticker", "symbol", "price", "") and not _is_number(rows[0][1:]):
+        columns: pd.Index = pd.MultiIndex.from_arrays([header[1:], [name.strip() for name in rows[0][1:]]])
+        rows = rows[1:]
+        if rows and not any(cell.strip() for cell in rows[0][1:]):  # the line with the name of the index
+            rows = rows[1:]
+        return pd.DataFrame([row[1:] for row in rows], index=[row[0] for row in rows], columns=columns)
+    if repeated := {name for name in header if header.count(name) > 1}:
+        raise ValueError(f"the columns {sorted(repeated)} stand there twice")
+    frame = pd.DataFrame(rows, columns=header)
+    lower = {name.lower() for name in header}
+    return frame if lower & {"ticker", "symbol", "asset"} else frame.set_index(header[0])
+
+
+def _is_number(cells: list[str]) -> bool:
+    try:
+        return all(not cell.strip() or float(cell) is not None for cell in cells)
+    except ValueError:
+        return False
