@@ -1,8 +1,8 @@
 """
 Speed of the envs, beside CartPole-v1 and an env of the same spaces that does nothing, in one process and one run.
 
-Machines differ and are shared, so what counts are the ratios, of CPU time. Every pair is measured in turn, several times, and the
-median of the ratios is reported.
+Machines differ and are shared, so what counts are the ratios, of CPU time. Every pair is measured in turn, several times, and
+the median of the ratios is reported.
 
 Usage: ``python benchmarks/speed.py [--out speed.json] [--rounds 5] [--ppo-steps 65536]``
 """
