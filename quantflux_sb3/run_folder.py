@@ -3,9 +3,12 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 #: Written when everything else is.
 LAST_FILE = "metrics.json"
@@ -59,6 +62,24 @@ class RunFolder:
         if not unfinished:
             raise ValueError(f"There is no unfinished run in '{root}'; give --name, or start one without --resume.")
         return cls(max(unfinished, key=lambda path: (path / "config.yml").stat().st_mtime))
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """
+        Keep other processes from working in this folder at the same time. A process that dies gives its claim back.
+
+        :raises ValueError: if another one does already
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(f"Another process is working on the run '{self.path}'; wait for it, or stop it.") from error
+        try:
+            yield
+        finally:
+            (self.path / ".lock").unlink(missing_ok=True)
+            lock.release()
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name

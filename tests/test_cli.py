@@ -126,12 +126,15 @@ def test_ctrl_c_keeps_finished_stages_and_resume_goes_on(tmp_path):
     deadline = time.monotonic() + 120
     while not generator.is_dir() and time.monotonic() < deadline:
         time.sleep(0.05)
+    resume = [quantflux, "run", "--resume", "--name", "cut"]
+    second = subprocess.run(resume, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert second.returncode == 2 and "Another process is working on the run" in second.stderr
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "quantflux run --resume" in err and "Traceback" not in err
     assert generator.is_dir() and not (generator.parent / "metrics.json").exists()
-    assert not list(generator.parent.glob(".partial-*"))
+    assert not list(generator.parent.glob(".*"))
     trained_at = (generator / "model_index.json").stat().st_mtime_ns
 
     wrong = subprocess.run(

@@ -64,7 +64,8 @@ def _go(prepared, folder: RunFolder) -> int:
     console = Console(soft_wrap=True)
     experiment = Experiment(prepared, folder, console)
     try:
-        result = experiment.run()
+        with folder.claimed():
+            result = experiment.run()
     except KeyboardInterrupt:
         again = shlex.join(["quantflux", "run", "--resume", "--output", str(folder.path.parent), "--name", folder.path.name])
         print(
