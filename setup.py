@@ -18,7 +18,7 @@ ROOT_PACKAGES = {
 
 EXTRAS = {
     "zoo": ["rl_zoo3[plots]>=2.9"],
-    "tests": ["pytest>=8", "hypothesis>=6.100", "build", "wheel", "ruff"],
+    "tests": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "build", "wheel", "ruff"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["news"] = ["transformers>=4.40"]  # for PipelineScorer alone, so it is not part of "all"

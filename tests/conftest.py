@@ -10,6 +10,11 @@ import pytest
 from quantflux_sb3.market import MarketData, bundled_prices, load_bundled
 
 
+def pytest_configure() -> None:
+    """One thread for torch in each of the workers and their subprocesses: they share the cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def simulate_market(n_days: int = 320, n_assets: int = 4, seed: int = 0, exogenous: bool = False, **kwargs) -> MarketData:
     """One common factor plus noise, the days of high volatility in runs, cash that earns something."""
     rng = np.random.default_rng(seed)
