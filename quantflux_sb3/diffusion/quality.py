@@ -12,12 +12,10 @@ from scipy.stats import kurtosis
 from quantflux_sb3.diffusion.pipeline import RegimeDDPMPipeline
 from quantflux_sb3.diffusion.representation import market_logs
 from quantflux_sb3.diffusion.smoothing import VOLATILITY_HALF_WIDTH, block_means, log_volatility
+from quantflux_sb3.diffusion.stylised import absolute_acf, leverage, windows_of
 from quantflux_sb3.market.data import MarketData
 from quantflux_sb3.regimes import REGIMES, RuleRegimes
 
-#: Lags of the autocorrelation of absolute returns, and of the leverage effect [days].
-ACF_LAGS = 20
-LEVERAGE_LAGS = 10
 #: Share of a real window's days that must lie in a regime for it to count.
 REGIME_PURITY = 0.9
 
@@ -41,7 +39,7 @@ def summary(pipeline: RegimeDDPMPipeline, market: MarketData, n_paths: int = 100
     if market.n_days <= 2 * window:
         raise ValueError(f"A comparison needs more than {2 * window} days; got {market.n_days}.")
     generator = torch.Generator().manual_seed(seed)
-    real = _windows(market_logs(market), window)
+    real = windows_of(market_logs(market), window)
     synthetic = _draw(pipeline, n_paths, generator)
     figures = _moments(real, "real") | _moments(synthetic, "synthetic") | _errors(real, synthetic)
     figures |= _regime_returns(pipeline, market, real, max(n_paths // len(REGIMES), 1), generator)
@@ -60,43 +58,11 @@ def too_near_share(pipeline: RegimeDDPMPipeline, synthetic: np.ndarray, market: 
     :param market: the training market
     """
     window, holdout = synthetic.shape[1], pipeline.state.config.holdout
-    real = _windows(market_logs(market), window)
+    real = windows_of(market_logs(market), window)
     n_heldout = max(int(holdout * len(real)), 1)
     training, heldout, drawn = map(_volatility_points, (real[: -n_heldout - window], real[-n_heldout:], synthetic))
     limit = np.quantile(_nearest(heldout, training), 0.01)
     return float((_nearest(drawn, training) < limit).mean())
-
-
-def absolute_acf(logs: np.ndarray) -> np.ndarray:
-    """
-    Autocorrelation of absolute returns, pooled over windows.
-
-    :param logs: (n_windows, window, n_series)
-    :return: (ACF_LAGS, n_series)
-    """
-    centred = np.abs(logs) - np.abs(logs).mean(axis=(0, 1))
-    variance = (centred**2).mean(axis=(0, 1))
-    return np.stack([(centred[:, lag:] * centred[:, :-lag]).mean(axis=(0, 1)) / variance for lag in range(1, ACF_LAGS + 1)])
-
-
-def leverage(logs: np.ndarray) -> np.ndarray:
-    """
-    Correlation of a day's return with later absolute returns, mean over lags 1 to LEVERAGE_LAGS.
-
-    Source: Bouchaud, Matacz and Potters (2001), Leverage Effect in Financial Markets, with absolute for squared returns.
-
-    :param logs: (n_windows, window, n_series)
-    :return: (n_series,)
-    """
-    returns = logs - logs.mean(axis=(0, 1))
-    size = np.abs(logs) - np.abs(logs).mean(axis=(0, 1))
-    scale = returns.std(axis=(0, 1)) * size.std(axis=(0, 1))
-    lags = range(1, LEVERAGE_LAGS + 1)
-    return np.mean([(returns[:, :-lag] * size[:, lag:]).mean(axis=(0, 1)) / scale for lag in lags], axis=0)
-
-
-def _windows(values: np.ndarray, window: int) -> np.ndarray:
-    return np.lib.stride_tricks.sliding_window_view(values, window, axis=0).transpose(0, 2, 1)
 
 
 def _draw(pipeline: RegimeDDPMPipeline, n_paths: int, generator: torch.Generator, regime: str | None = None) -> np.ndarray:
@@ -136,7 +102,7 @@ def _regime_returns(
 ) -> dict[str, float]:
     """Mean return of the benchmark over a window spent in one regime."""
     labels = RuleRegimes().detect(market.benchmark_returns).labels
-    purity = _windows(np.eye(len(REGIMES))[labels], real.shape[1]).mean(axis=1)
+    purity = windows_of(np.eye(len(REGIMES))[labels], real.shape[1]).mean(axis=1)
     figures = {}
     for index, regime in enumerate(REGIMES):
         pure = purity[:, index] >= REGIME_PURITY

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from quantflux_sb3.diffusion.calibration import Calibration, drift_inputs
+from quantflux_sb3.diffusion.calibration import Calibration, drift_inputs, lasting
 from quantflux_sb3.diffusion.conditions import KINDS, Conditions, VolatilityScale
 from quantflux_sb3.diffusion.config import GeneratorConfig
 from quantflux_sb3.diffusion.daily import DailyModel
@@ -117,26 +117,26 @@ class GeneratorState:
         """
         calibration = self.calibrations[conditions.kind]
         blocks = calibration.paths.apply(raw, conditions.maps)
-        noise = self.sample_noise(blocks, white, drift_inputs(conditions.regimes) @ calibration.drift)
-        logs = self.representation.decode(self.daily_paths(blocks), noise)
+        logs = self.decode(blocks, white, conditions.regimes, calibration.drift, calibration.strays)
         return calibration.returns.apply(logs) * np.exp(conditions.log_scale)
 
-    def daily_paths(self, blocks: np.ndarray) -> np.ndarray:
+    def decode(
+        self, blocks: np.ndarray, white: np.ndarray, one_hot: np.ndarray, drift: np.ndarray, strays: np.ndarray
+    ) -> np.ndarray:
         """
-        :param blocks: calibrated paths (n_paths, n_blocks, n_series + 1)
-        :return: daily volatility paths (n_paths, n_days, n_series)
-        """
-        return upsample(blocks[..., :-1], self.representation.taps)
+        From calibrated paths to log returns that are not calibrated yet.
 
-    def sample_noise(self, blocks: np.ndarray, white: np.ndarray, drift: np.ndarray | float = 0.0) -> np.ndarray:
-        """
         :param blocks: calibrated paths (n_paths, n_blocks, n_series + 1)
         :param white: Gaussian noise (n_paths, n_days + 2 * NOISE_REACH, n_series)
-        :param drift: further drift of the market (n_paths, n_days)
-        :return: daily parts (n_paths, n_days, n_series)
+        :param one_hot: regime per day (n_paths, n_days, n_regimes); zero if not given
+        :param drift: see :class:`Calibration`
+        :param strays: see :class:`Calibration`
+        :return: log returns, benchmark first (n_paths, n_days, n_series)
         """
+        paths = upsample(blocks[..., :-1], self.representation.taps)
         trend = upsample(blocks[..., -1:], self.daily.trend_taps)[..., 0]
-        return self.daily.sample(self.daily_paths(blocks), trend, drift, white)
+        noise = self.daily.sample(paths, trend, drift_inputs(one_hot) @ drift, lasting(one_hot) @ strays, white)
+        return self.representation.decode(paths, noise)
 
     def noise_shape(self, n_paths: int, n_days: int) -> tuple[int, int, int]:
         """Shape of the white noise that paths need."""

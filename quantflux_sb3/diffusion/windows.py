@@ -13,6 +13,8 @@ from quantflux_sb3.diffusion.state import GeneratorState, TrainingRecord
 from quantflux_sb3.market.data import MarketData
 from quantflux_sb3.regimes import REGIMES, RegimeDetector
 
+#: Draws of the volatility paths given the returns that training windows are cut from.
+N_DRAWS = 8
 #: Added to the unit variances of a history's blocks before they are inverted.
 CONTINUATION_RIDGE = 0.02
 
@@ -24,8 +26,7 @@ class TrainingWindows:
 
     :param state: fitted representation, not yet calibrated
     :param logs: log returns (n_days, n_series)
-    :param channels: volatility paths and trend (n_days, n_series + 1)
-    :param noise: the market's daily part (n_days,)
+    :param channels: volatility paths and trend, per draw (n_draws, n_days, n_series + 1)
     :param regimes: one-hot (n_days, n_regimes)
     :param volatility: score of the volatility condition (n_days, 1)
     """
@@ -33,25 +34,32 @@ class TrainingWindows:
     state: GeneratorState
     logs: np.ndarray
     channels: np.ndarray
-    noise: np.ndarray
     regimes: np.ndarray
     volatility: np.ndarray
 
     @classmethod
-    def build(cls, market: MarketData, detector: RegimeDetector, config: GeneratorConfig) -> "TrainingWindows":
+    def build(
+        cls, market: MarketData, detector: RegimeDetector, config: GeneratorConfig, rng: np.random.Generator
+    ) -> "TrainingWindows":
+        """
+        :param market: the training market
+        :param detector: gives the regimes
+        :param config: settings
+        :param rng: of the draws of the volatility paths
+        """
         logs = market_logs(market)
         labels = detector.detect(market.benchmark_returns).labels
-        representation = Representation.fit(market)
-        paths, noise = representation.encode(logs)
+        representation = Representation.fit(market, rng)
+        paths, noise = (np.stack(part) for part in zip(*(representation.encode(logs, rng) for _ in range(N_DRAWS))))
         daily = DailyModel.fit(noise, paths)
         scale = VolatilityScale.fit(logs[:, :1])
         shares = np.bincount(labels, minlength=len(REGIMES)) / len(labels)
-        channels = np.column_stack([paths, daily.trend(noise)])
+        channels = np.concatenate([paths, daily.trend(noise)[..., None]], axis=-1)
         state = GeneratorState(
             config, training_record(market, detector, 0), representation, daily, scale, _transitions(labels), shares,
             _continuation(channels, config),
         )  # fmt: skip
-        return cls(state, logs, channels, noise[:, 0], np.eye(len(REGIMES))[labels], scale.training_scores(logs[:, :1]))
+        return cls(state, logs, channels, np.eye(len(REGIMES))[labels], scale.training_scores(logs[:, :1]))
 
     def rows(self, rng: np.random.Generator, n: int, length: int, bounds: tuple[int, int] | None = None) -> np.ndarray:
         """
@@ -62,9 +70,15 @@ class TrainingWindows:
         first, stop = bounds or (0, len(self.logs))
         return rng.integers(first, stop - length + 1, size=(n, 1)) + np.arange(length)
 
-    def paths(self, rows: np.ndarray) -> np.ndarray:
-        """Block means (n, n_blocks, n_series + 1)."""
-        return block_means(self.channels[rows])
+    def spread_rows(self, rng: np.random.Generator, n: int, length: int) -> np.ndarray:
+        """Row numbers of windows that begin at evenly spread days, so that no year counts by luck (n, length)."""
+        starts = (np.arange(n) + rng.random(n)) * ((len(self.logs) - length + 1) / n)
+        return starts.astype(np.int64)[:, None] + np.arange(length)
+
+    def paths(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Block means of windows, each from one draw of the paths (n, n_blocks, n_series + 1)."""
+        draws = rng.integers(len(self.channels), size=(len(rows), 1))
+        return block_means(self.channels[draws, rows])
 
     def conditions(self, rows: np.ndarray, kind: int) -> Conditions:
         """Conditions of windows, of one kind."""
@@ -92,9 +106,9 @@ def _transitions(labels: np.ndarray) -> np.ndarray:
 def _continuation(channels: np.ndarray, config: GeneratorConfig) -> np.ndarray:
     """Regression of a window's blocks on those before it, per channel (n_channels, n_blocks, n_history_blocks)."""
     days = config.history_days + config.window
-    rows = np.arange(len(channels) - days + 1)[:, None] + np.arange(days)
-    blocks = (block_means(channels[rows]) - channels.mean(axis=0)).transpose(2, 1, 0)
-    covariance = blocks @ blocks.swapaxes(1, 2) / len(rows)
+    rows = np.arange(channels.shape[1] - days + 1)[:, None] + np.arange(days)
+    blocks = [(block_means(draw[rows]) - channels.mean(axis=(0, 1))).transpose(2, 1, 0) for draw in channels]
+    covariance = np.mean([values @ values.swapaxes(1, 2) / len(rows) for values in blocks], axis=0)
     known = config.history_blocks
     ridge = CONTINUATION_RIDGE * np.eye(known)  # blocks of a smooth path are nearly collinear
     return np.linalg.solve(covariance[:, :known, :known] + ridge, covariance[:, :known, known:]).swapaxes(1, 2)
