@@ -2,7 +2,7 @@
 Corrections after the network, one set per kind of condition; :mod:`quantflux_sb3.diffusion.fitting` fits them.
 
 Paths: linear dependence on the conditions, then optimal-transport maps of the covariance among series, per cosine mode of
-a window, then quantiles of the window's level and of all points, then gains of slow, medium and fast deviations. Daily
+a window, then quantiles of the window's level and of all points, then gains of slow, medium and fast parts. Daily
 parts: drift per regime, and how far slow moves stray in it. Returns: correlation by optimal transport and quantiles, in
 turn. A path's first window and those that continue it have maps of their own, because the network draws them differently.
 Maps act pointwise or in overlapping windows that are blended, so that long paths have no seams. Marginals, correlations
@@ -23,7 +23,7 @@ from quantflux_sb3.regimes import REGIMES
 HOP_BLOCKS = 4
 #: Blocks to each side over which the conditions around a block are averaged.
 AROUND_BLOCKS = 8
-#: Blocks to each side over which deviations of a path are slow, and medium; the rest is fast.
+#: Blocks to each side of the means that are a path's slow part, and medium; the rest is fast.
 SLOW_BLOCKS, MEDIUM_BLOCKS = 8, 2
 #: Blocks in which the gains of a path's first window give way to those of later ones.
 RAMP_BLOCKS = 8
@@ -43,7 +43,7 @@ class PathCalibration:
     :param level_target: quantiles of the slowest mode of training windows (n_channels, n_grid)
     :param source_table: quantiles after these maps (2, n_channels, n_grid)
     :param target_table: quantiles of training paths (n_channels, n_grid)
-    :param gains: of slow, medium and fast deviations from what the conditions say (2, 3, n_channels)
+    :param gains: of the slow, medium and fast parts of what then comes out (2, 3, n_channels)
     """
 
     source_weights: np.ndarray
@@ -89,13 +89,27 @@ class PathCalibration:
         :param raw: paths of the network (n, n_blocks, n_channels)
         :param maps: their conditions (n, n_blocks, n_maps)
         """
+        return self.compose(self.bands(raw, maps))
+
+    def bands(self, raw: np.ndarray, maps: np.ndarray) -> np.ndarray:
+        """
+        :param raw: paths of the network (n, n_blocks, n_channels)
+        :param maps: their conditions (n, n_blocks, n_maps)
+        :return: slow, medium and fast parts of the mapped paths (3, n, n_blocks, n_channels)
+        """
         inputs, length = path_inputs(maps), self.mode_maps.shape[1]
         before = self._before_quantiles(raw, inputs)
         parts = [before[:, :length], before[:, length:]]
         mapped = [match_quantiles(x, table, self.target_table) for x, table in zip(parts, self.source_table, strict=True)]
-        said = inputs @ self.target_weights
-        bands = deviation_bands(np.concatenate(mapped, axis=1) - said)
-        return said + np.einsum("knbc,bkc->nbc", bands, self._gains_at(np.arange(raw.shape[1])), optimize=True)
+        return path_bands(np.concatenate(mapped, axis=1))
+
+    def compose(self, bands: np.ndarray) -> np.ndarray:
+        """
+        :param bands: of :meth:`bands` (3, n, n_blocks, n_channels)
+        :return: paths (n, n_blocks, n_channels)
+        """
+        gains = self._gains_at(np.arange(bands.shape[2])).transpose(1, 0, 2)
+        return (bands * gains[:, None]).sum(axis=0)
 
     def _gains_at(self, blocks: np.ndarray) -> np.ndarray:
         """Gains per block: those of the first window, then those of later ones, with a ramp between them."""
@@ -221,13 +235,13 @@ def lasting(one_hot: np.ndarray) -> np.ndarray:
     return one_hot * around_mean(one_hot, AROUND_BLOCKS * BLOCK_DAYS) ** 2
 
 
-def deviation_bands(deviations: np.ndarray) -> np.ndarray:
+def path_bands(paths: np.ndarray) -> np.ndarray:
     """
-    :param deviations: of paths (n, n_blocks, n_channels)
+    :param paths: (n, n_blocks, n_channels)
     :return: their slow, medium and fast parts, which add up to them (3, n, n_blocks, n_channels)
     """
-    slow, smooth = around_mean(deviations, SLOW_BLOCKS), around_mean(deviations, MEDIUM_BLOCKS)
-    return np.stack([slow, smooth - slow, deviations - smooth])
+    slow, smooth = around_mean(paths, SLOW_BLOCKS), around_mean(paths, MEDIUM_BLOCKS)
+    return np.stack([slow, smooth - slow, paths - smooth])
 
 
 def path_inputs(maps: np.ndarray) -> np.ndarray:

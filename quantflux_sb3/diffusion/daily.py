@@ -75,22 +75,31 @@ class DailyModel:
         """
         return ((kernel_mean(noise[..., 0].T, trend_kernel()) - self.trend_moments[0]) / self.trend_moments[1]).T
 
+    def innovations(self, white: np.ndarray) -> np.ndarray:
+        """
+        :param white: independent Gaussian noise (n_paths, n_days + 2 * NOISE_REACH, n_series)
+        :return: the same without the trend's share of the market's (n_paths, n_days, n_series)
+        """
+        around = convolve1d(white[..., 0], detrended_noise_kernel(), axis=1, mode="constant")
+        inner = slice(NOISE_REACH, white.shape[1] - NOISE_REACH)
+        return np.concatenate([around[:, inner, None], white[:, inner, 1:]], axis=-1)
+
     def sample(
-        self, paths: np.ndarray, trend: np.ndarray, shift: np.ndarray | float, strays: np.ndarray | float, white: np.ndarray
-    ) -> np.ndarray:
+        self, paths: np.ndarray, trend: np.ndarray, shift: np.ndarray | float, strays: np.ndarray | float,
+        innovations: np.ndarray,
+    ) -> np.ndarray:  # fmt: skip
         """
         :param paths: volatility paths (n_paths, n_days, n_series)
         :param trend: trend path (n_paths, n_days)
         :param shift: further drift of the market's noise (n_paths, n_days)
         :param strays: change of the slow part of the market's noise; -1 removes it (n_paths, n_days)
-        :param white: independent Gaussian noise (n_paths, n_days + 2 * NOISE_REACH, n_series)
+        :param innovations: of :meth:`innovations` (n_paths, n_days, n_series)
         :return: daily parts (n_paths, n_days, n_series)
         """
-        inner = slice(NOISE_REACH, NOISE_REACH + paths.shape[1])
-        around = convolve1d(white[..., 0], detrended_noise_kernel(), axis=1, mode="constant")[:, inner]
-        market = _drift_inputs(trend, paths[..., 0]) @ self.drift + self.spread * around
-        market = market + strays * around_mean(market[..., None], SLOW_DAYS)[..., 0] + shift
-        mixed = np.concatenate([market[..., None], white[:, inner, 1:]], axis=-1) @ self.mixing.T
+        market = _drift_inputs(trend, paths[..., 0]) @ self.drift + self.spread * innovations[..., 0]
+        if np.any(strays):
+            market = market + strays * around_mean(market[..., None], SLOW_DAYS)[..., 0]
+        mixed = np.concatenate([(market + shift)[..., None], innovations[..., 1:]], axis=-1) @ self.mixing.T
         return self._couple(mixed)
 
     def with_coupling(self, coupling: np.ndarray) -> "DailyModel":

@@ -93,7 +93,7 @@ class RegimeDDPMPipeline(DiffusionPipeline):
             _extend(parse_volatility(volatility, n_paths, n_days), length),
             self.state.volatility_scale, n_paths, length,
         )  # fmt: skip
-        sampler = PathSampler(self.unet, self.scheduler, self.state.config, self.state.continuation)
+        sampler = PathSampler(self.unet, self.scheduler, self.state.config, self.state.continuation, self.state.memory)
         raw = sampler.sample(conditions.maps, generator, guidance_scale, num_inference_steps, batch_size, self.progress_bar)
         shape = self.state.noise_shape(n_paths, length)
         white = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()

@@ -28,7 +28,7 @@ from quantflux_sb3.market.data import MarketData
 U_BOUNDS = (-2.0, 3.0)
 PHI_BOUND = 0.8
 #: Days of the past that phi looks at.
-LAG_DAYS = 8
+LAG_DAYS = 20
 #: Draws of the volatility paths that everything is fitted on.
 FIT_DRAWS = 4
 #: Mean absolute value of a standard Gaussian.

@@ -19,13 +19,15 @@ class PathSampler:
     :param scheduler: of diffusers; anything that knows v-prediction and custom timesteps
     :param config: settings of the generator
     :param continuation: regression of a window on its history per channel (n_channels, n_blocks, n_history_blocks)
+    :param memory: what the whole window before adds to that (n_channels, n_blocks, n_blocks)
     """
 
     def __init__(
-        self, unet: UNet1DModel, scheduler: SchedulerMixin, config: GeneratorConfig, continuation: np.ndarray
+        self, unet: UNet1DModel, scheduler: SchedulerMixin, config: GeneratorConfig, continuation: np.ndarray,
+        memory: np.ndarray,
     ):  # fmt: skip
         self.unet, self.scheduler, self.config = unet, scheduler, config
-        self.continuation = torch.from_numpy(continuation).float()
+        self.continuation, self.memory = torch.from_numpy(continuation).float(), torch.from_numpy(memory).float()
 
     @torch.no_grad()
     def sample(
@@ -53,10 +55,14 @@ class PathSampler:
             # Noise for all paths at once: the batch size then changes nothing but the speed.
             noise = randn_tensor((n_paths, paths.shape[1], window + 2 * margin), generator=generator)
             for rows in torch.arange(n_paths).split(batch_size):
-                history = paths[rows, :, start - margin : start] if start else None
+                before = paths[rows, :, start - window : start] if start else None
+                history = before[..., -margin:] if start else None
                 context = inputs[rows, :, start : start + window + 2 * margin]
                 drawn = self._denoise(noise[rows], context, history, guidance, steps, generator)
-                paths[rows, :, start : start + window] = self._continue(drawn.cpu(), history)
+                drawn = self._continue(drawn.cpu(), history)
+                if start and not maps[..., -1].any():  # a given volatility leaves no more to be remembered
+                    drawn = drawn + torch.einsum("nch,cwh->ncw", before, self.memory)
+                paths[rows, :, start : start + window] = drawn
         return paths.transpose(1, 2).numpy().astype(np.float64)[:, :n_blocks] / self.config.path_scale
 
     def _continue(self, drawn: torch.Tensor, history: torch.Tensor | None) -> torch.Tensor:

@@ -57,6 +57,7 @@ class GeneratorState:
     :param transitions: daily transition probabilities of the training regimes (n_regimes, n_regimes)
     :param regime_shares: share of training days per regime (n_regimes,)
     :param continuation: regression of a window's path on its history per channel (n_channels, n_blocks, n_history_blocks)
+    :param memory: what the window before adds to that regression (n_channels, n_blocks, n_blocks)
     :param calibrations: one per kind of condition, empty before calibration
     """
 
@@ -68,6 +69,7 @@ class GeneratorState:
     transitions: np.ndarray
     regime_shares: np.ndarray
     continuation: np.ndarray
+    memory: np.ndarray
     calibrations: tuple[Calibration, ...] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -117,17 +119,18 @@ class GeneratorState:
         """
         calibration = self.calibrations[conditions.kind]
         blocks = calibration.paths.apply(raw, conditions.maps)
-        logs = self.decode(blocks, white, conditions.regimes, calibration.drift, calibration.strays)
+        innovations = self.daily.innovations(white)
+        logs = self.decode(blocks, innovations, conditions.regimes, calibration.drift, calibration.strays)
         return calibration.returns.apply(logs) * np.exp(conditions.log_scale)
 
     def decode(
-        self, blocks: np.ndarray, white: np.ndarray, one_hot: np.ndarray, drift: np.ndarray, strays: np.ndarray
+        self, blocks: np.ndarray, innovations: np.ndarray, one_hot: np.ndarray, drift: np.ndarray, strays: np.ndarray
     ) -> np.ndarray:
         """
         From calibrated paths to log returns that are not calibrated yet.
 
         :param blocks: calibrated paths (n_paths, n_blocks, n_series + 1)
-        :param white: Gaussian noise (n_paths, n_days + 2 * NOISE_REACH, n_series)
+        :param innovations: of the daily model (n_paths, n_days, n_series)
         :param one_hot: regime per day (n_paths, n_days, n_regimes); zero if not given
         :param drift: see :class:`Calibration`
         :param strays: see :class:`Calibration`
@@ -135,7 +138,7 @@ class GeneratorState:
         """
         paths = upsample(blocks[..., :-1], self.representation.taps)
         trend = upsample(blocks[..., -1:], self.daily.trend_taps)[..., 0]
-        noise = self.daily.sample(paths, trend, drift_inputs(one_hot) @ drift, lasting(one_hot) @ strays, white)
+        noise = self.daily.sample(paths, trend, drift_inputs(one_hot) @ drift, lasting(one_hot) @ strays, innovations)
         return self.representation.decode(paths, noise)
 
     def noise_shape(self, n_paths: int, n_days: int) -> tuple[int, int, int]:
@@ -143,7 +146,7 @@ class GeneratorState:
         return n_paths, n_days + 2 * NOISE_REACH, 1 + len(self.record.assets)
 
 
-_PLAIN = ("transitions", "regime_shares", "continuation")
+_PLAIN = ("transitions", "regime_shares", "continuation", "memory")
 _PARTS = {"representation": Representation, "daily": DailyModel, "volatility_scale": VolatilityScale}
 
 

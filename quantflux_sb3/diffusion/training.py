@@ -71,7 +71,7 @@ def train_generator(
         windows.state, record=replace(record, best_step=stopping.best_step, learning_curve=stopping.curve)
     )
     scheduler = sampling_scheduler(config)
-    sampler = PathSampler(unet, scheduler, config, state.continuation)
+    sampler = PathSampler(unet, scheduler, config, state.continuation, state.memory)
     state = calibrate(state, windows, sampler, np.random.default_rng([seed, _CALIBRATION]))
     # The memory layout of an array decides the last bit of sums over it: use the one that a loaded generator will have.
     return RegimeDDPMPipeline(unet, scheduler, GeneratorState.from_arrays(config, state.record, state.arrays()))

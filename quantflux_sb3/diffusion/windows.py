@@ -57,7 +57,7 @@ class TrainingWindows:
         channels = np.concatenate([paths, daily.trend(noise)[..., None]], axis=-1)
         state = GeneratorState(
             config, training_record(market, detector, 0), representation, daily, scale, _transitions(labels), shares,
-            _continuation(channels, config),
+            *_continuation(channels, config),
         )  # fmt: skip
         return cls(state, logs, channels, np.eye(len(REGIMES))[labels], scale.training_scores(logs[:, :1]))
 
@@ -103,12 +103,24 @@ def _transitions(labels: np.ndarray) -> np.ndarray:
     return counts / counts.sum(axis=1, keepdims=True)
 
 
-def _continuation(channels: np.ndarray, config: GeneratorConfig) -> np.ndarray:
-    """Regression of a window's blocks on those before it, per channel (n_channels, n_blocks, n_history_blocks)."""
-    days = config.history_days + config.window
+def _continuation(channels: np.ndarray, config: GeneratorConfig) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Regression of a window's blocks per channel on the last blocks before it, which the network is told
+    (n_channels, n_blocks, n_history_blocks), and what changes if the whole window before is known as well
+    (n_channels, n_blocks, n_blocks).
+    """
+    days = 2 * config.window
     rows = np.arange(channels.shape[1] - days + 1)[:, None] + np.arange(days)
     blocks = [(block_means(draw[rows]) - channels.mean(axis=(0, 1))).transpose(2, 1, 0) for draw in channels]
     covariance = np.mean([values @ values.swapaxes(1, 2) / len(rows) for values in blocks], axis=0)
-    known = config.history_blocks
-    ridge = CONTINUATION_RIDGE * np.eye(known)  # blocks of a smooth path are nearly collinear
-    return np.linalg.solve(covariance[:, :known, :known] + ridge, covariance[:, :known, known:]).swapaxes(1, 2)
+    untold = config.n_blocks - config.history_blocks
+    told = _regression(covariance[:, untold:, untold:], config.history_blocks)
+    whole = _regression(covariance, config.n_blocks)
+    whole[:, :, untold:] -= told
+    return told, whole
+
+
+def _regression(covariance: np.ndarray, n_known: int) -> np.ndarray:
+    """Of the later points on the first ones (n_channels, n_unknown, n_known)."""
+    ridge = CONTINUATION_RIDGE * np.eye(n_known)  # blocks of a smooth path are nearly collinear
+    return np.linalg.solve(covariance[:, :n_known, :n_known] + ridge, covariance[:, :n_known, n_known:]).swapaxes(1, 2)
