@@ -20,7 +20,7 @@ from quantflux_sb3.diffusion import (  # noqa: E402
     train_generator,
 )
 from quantflux_sb3.diffusion.conditions import VolatilityScale  # noqa: E402
-from quantflux_sb3.diffusion.quality import absolute_acf, leverage  # noqa: E402
+from quantflux_sb3.diffusion.latent import LatentVolatility  # noqa: E402
 from quantflux_sb3.diffusion.quantiles import (  # noqa: E402
     from_gaussian,
     match_quantiles,
@@ -32,6 +32,7 @@ from quantflux_sb3.diffusion.representation import Representation, market_logs  
 from quantflux_sb3.diffusion.scenarios import draw_regimes  # noqa: E402
 from quantflux_sb3.diffusion.smoothing import block_means, detrended_noise_kernel, trend_kernel  # noqa: E402
 from quantflux_sb3.diffusion.state import GeneratorState  # noqa: E402
+from quantflux_sb3.diffusion.stylised import absolute_acf, leverage  # noqa: E402
 from quantflux_sb3.market import MarketData, load_bundled  # noqa: E402
 from quantflux_sb3.regimes import REGIMES  # noqa: E402
 
@@ -126,16 +127,41 @@ def test_block_means_fill_the_last_block_with_its_last_day():
 
 def test_encoding_and_decoding_give_the_returns_back(training):
     logs = market_logs(training)
-    representation = Representation.fit(training)
-    paths, noise = representation.encode(logs)
-    np.testing.assert_allclose(representation.decode(paths, noise), logs, atol=2e-5)
-    np.testing.assert_allclose(noise.std(axis=0), 1.0, atol=0.02)
-    np.testing.assert_allclose(paths.std(axis=0), 1.0, atol=0.05)
+    representation = Representation.fit(training, np.random.default_rng(0))
+    paths, noise = representation.encode(logs, np.random.default_rng(1))
+    # the daily part's table invents no tails: the few days beyond those it was fitted on are cut
+    gap = np.abs(representation.decode(paths, noise) - logs)
+    assert (gap < 2e-5).mean() > 0.995 and gap.max() < 0.05
+    np.testing.assert_allclose(noise.std(axis=0), 1.0, atol=0.03)
+    np.testing.assert_allclose(paths.std(axis=0), 1.0, atol=0.08)
+
+
+def test_the_daily_part_is_nearly_white(training):
+    representation = Representation.fit(training, np.random.default_rng(0))
+    _, noise = representation.encode(market_logs(training), np.random.default_rng(1))
+    np.testing.assert_allclose(absolute_acf(noise[None]), 0.0, atol=0.06)
+    assert np.abs(absolute_acf(noise[None])).mean() < 0.02
+
+
+def test_latent_volatility_is_found_again():
+    rng = np.random.default_rng(0)
+    h = np.zeros(6000)
+    for day in range(1, 6000):
+        h[day] = 0.98 * h[day - 1] + 0.08 * rng.standard_normal()  # standard deviation .4
+    returns = (0.01 * np.exp(h) * rng.standard_normal(6000))[:, None]
+    latent = LatentVolatility.fit(returns, rng)
+    draws = latent.sample(returns, 20, rng)[..., 0]
+    assert np.corrcoef(draws.mean(axis=0), h)[0, 1] > 0.75
+    assert 0.3 < draws.std() < 0.5  # draws spread as the truth does; their mean does not
+    assert draws.mean(axis=0).std() < draws.std()
+    z = returns[:, 0] / np.exp(draws)
+    np.testing.assert_allclose(absolute_acf(z[..., None])[:, 0], 0.0, atol=0.05)
 
 
 def test_a_batch_decodes_as_its_paths_one_by_one(training):
-    representation = Representation.fit(training)
-    paths, noise = (part[:192].reshape(3, 64, -1) for part in representation.encode(market_logs(training)))
+    representation = Representation.fit(training, np.random.default_rng(0))
+    encoded = representation.encode(market_logs(training), np.random.default_rng(1))
+    paths, noise = (part[:192].reshape(3, 64, -1) for part in encoded)
     alone = np.stack([representation.decode(path, daily) for path, daily in zip(paths, noise, strict=True)])
     np.testing.assert_allclose(representation.decode(paths, noise), alone, rtol=1e-12)
 
@@ -147,10 +173,10 @@ def test_representation_sees_training_dates_only(market):
         returns = market.returns.copy()
         returns[change_from:] *= 1.5
         changed = replace(market, returns=returns)
-        return vars(Representation.fit(changed.until("train")))
+        return vars(Representation.fit(changed.until("train"), np.random.default_rng(0)))
 
     same, different = fitted(stop), fitted(stop - 1)
-    original = vars(Representation.fit(market.until("train")))
+    original = vars(Representation.fit(market.until("train"), np.random.default_rng(0)))
     assert all(np.array_equal(original[name], same[name]) for name in original)
     assert not all(np.array_equal(original[name], different[name]) for name in original)
 

@@ -118,7 +118,9 @@ class PathCalibration:
 
     def _before_quantiles(self, raw: np.ndarray, inputs: np.ndarray) -> np.ndarray:
         length = self.mode_maps.shape[1]
-        rest = raw - np.concatenate([inputs[:, :length] @ self.source_weights[0], inputs[:, length:] @ self.source_weights[1]], 1)
+        rest = raw - np.concatenate(
+            [inputs[:, :length] @ self.source_weights[0], inputs[:, length:] @ self.source_weights[1]], 1
+        )
         return inputs @ self.target_weights + self._map_windows(rest)
 
     def _map_windows(self, values: np.ndarray) -> np.ndarray:

@@ -48,7 +48,13 @@ class Stopping:
 
 
 def save_checkpoint(
-    file: Path, identity: str, step: int, unet: UNet1DModel, optimizer: torch.optim.Optimizer, ema: EMAModel, stopping: Stopping
+    file: Path,
+    identity: str,
+    step: int,
+    unet: UNet1DModel,
+    optimizer: torch.optim.Optimizer,
+    ema: EMAModel,
+    stopping: Stopping,
 ) -> None:
     """
     Write the state of a training, whole or not at all.
@@ -82,7 +88,7 @@ def load_checkpoint(
     try:
         with safe_open(file, "pt") as content:
             about = json.loads(content.metadata()["training"])
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a mapping)
+            tensors = {name: content.get_tensor(name) for name in content.keys()}
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"'{file}' is no checkpoint of a training, or is damaged; delete it to start anew.") from error
     if about["identity"] != identity:

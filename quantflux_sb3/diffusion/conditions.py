@@ -70,6 +70,16 @@ class VolatilityScale:
     def training_scores(self, market_logs: np.ndarray) -> np.ndarray:
         return to_gaussian(log_volatility(market_logs, CONDITION_HALF_WIDTH), self.table)
 
+    def annualised(self, market_logs: np.ndarray) -> np.ndarray:
+        """
+        The volatility condition that days of a real market stand for: it looks at the days around each, so that it describes
+        a past and forecasts nothing.
+
+        :param market_logs: log returns of the benchmark (n_days, 1)
+        :return: annualised volatility (n_days,)
+        """
+        return np.exp(log_volatility(market_logs, CONDITION_HALF_WIDTH) + self.log_ratio)[:, 0] * np.sqrt(TRADING_DAYS)
+
     def scores(self, volatility: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """
         :param volatility: annualised (...)

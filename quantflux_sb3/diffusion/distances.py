@@ -50,7 +50,9 @@ def maximum_mean_discrepancy(real: np.ndarray, synthetic: np.ndarray, n_max: int
     :return: about 0 for equal distributions; may be negative
     """
     scale = real.std(axis=(0, 1))
-    x, y = (_points(logs / scale)[np.linspace(0, len(logs) - 1, min(n_max, len(logs))).astype(int)] for logs in (real, synthetic))
+    x, y = (
+        _points(logs / scale)[np.linspace(0, len(logs) - 1, min(n_max, len(logs))).astype(int)] for logs in (real, synthetic)
+    )
     squares = [_squared_distances(a, b) for a, b in ((x, x), (y, y), (x, y))]
     width = np.median(squares[2])
     within = sum((np.exp(-s / width).sum() - len(s)) / (len(s) * (len(s) - 1)) for s in squares[:2])

@@ -116,9 +116,7 @@ class _Fit:
     rng: np.random.Generator
     generator: torch.Generator
 
-    def one_kind(
-        self, state: GeneratorState, kind: int, before: Calibration | None
-    ) -> tuple[GeneratorState, Calibration]:
+    def one_kind(self, state: GeneratorState, kind: int, before: Calibration | None) -> tuple[GeneratorState, Calibration]:
         """
         :param before: calibration of the kind before, to start from
         :return: the state, whose shared parts are moved with the first kind only, and the kind's calibration
@@ -235,9 +233,7 @@ def size_gap(logs: np.ndarray, real: np.ndarray) -> np.ndarray:
     return np.tril(wanted - found, -1)
 
 
-def _moved_gains(
-    gains: np.ndarray, shapes: tuple[np.ndarray, ...], found: list[np.ndarray], wanted: np.ndarray
-) -> np.ndarray:
+def _moved_gains(gains: np.ndarray, shapes: tuple[np.ndarray, ...], found: list[np.ndarray], wanted: np.ndarray) -> np.ndarray:
     """
     Gains of the paths' deviations that bring the autocorrelation of absolute returns nearer to the real one: it follows the
     paths' own autocovariance, to which slow, medium and fast deviations add theirs.
@@ -268,9 +264,8 @@ def _autocovariances(bands: np.ndarray) -> np.ndarray:
     block_lags, n_blocks = np.arange(ACF_LAGS[-1] // BLOCK_DAYS + 1), bands.shape[2]
     shapes = np.stack([(bands[:, :, lag:] * bands[:, :, : n_blocks - lag]).mean(axis=(1, 2)) for lag in block_lags])
     days = ACF_LAGS / BLOCK_DAYS
-    return np.stack([[np.interp(days, block_lags, band) for band in channel.T] for channel in shapes.T.swapaxes(1, 2)]).swapaxes(
-        1, 2
-    )
+    daily = [[np.interp(days, block_lags, band) for band in channel.T] for channel in shapes.T.swapaxes(1, 2)]
+    return np.stack(daily).swapaxes(1, 2)
 
 
 def _match_pure(state: GeneratorState, calibration: Calibration, pure: _Pure) -> Calibration:

@@ -35,7 +35,9 @@ def discriminative_score(real: np.ndarray, synthetic: np.ndarray, seed: int, syn
     train, test = ([torch.from_numpy(part[i] / scale).float().transpose(1, 2) for part in parts] for i in (0, 1))
     judge = _trained_judge(train, rng)
     with torch.no_grad():
-        right = [((judge(part)[:, 0] > 0) == bool(label)).float().mean().item() for label, part in zip((1, 0), test, strict=True)]
+        right = [
+            ((judge(part)[:, 0] > 0) == bool(label)).float().mean().item() for label, part in zip((1, 0), test, strict=True)
+        ]
     return abs(sum(right) / 2.0 - 0.5)
 
 

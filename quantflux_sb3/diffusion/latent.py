@@ -17,7 +17,7 @@ Source: Rue and Held (2005), Gaussian Markov Random Fields, algorithm 2.5 (draws
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cholesky_banded, cho_solve_banded, solve_banded
+from scipy.linalg import cho_solve_banded, cholesky_banded, solve_banded
 
 #: Days in which a component's autocorrelation falls to 1 / e.
 MEMORIES = (10.0, 50.0, 250.0)

@@ -101,6 +101,18 @@ class RegimeDDPMPipeline(DiffusionPipeline):
         output = RegimeDDPMOutput(np.ascontiguousarray(simple[..., 1:]), np.ascontiguousarray(simple[..., 0]))
         return output if return_dict else (output.returns, output.benchmark_returns)
 
+    def log_returns(self, n_paths: int, n_days: int | None = None, **kwargs: Any) -> np.ndarray:
+        """
+        The same paths as log returns of all series, the form that the quality figures take.
+
+        :param n_paths: paths to draw
+        :param n_days: length of each; one window if not given
+        :param kwargs: of :meth:`__call__`
+        :return: log returns, benchmark first (n_paths, n_days, 1 + n_assets)
+        """
+        returns, benchmark = self(n_paths, n_days, **kwargs, return_dict=False)
+        return np.log1p(np.concatenate([benchmark[..., None], returns], axis=-1))
+
     def check_unseen(self, dates: np.ndarray) -> None:
         """
         Refuse dates that the generator was trained on.

@@ -66,7 +66,7 @@ def _interpolate(values: np.ndarray, source: np.ndarray, target: np.ndarray, slo
 
 @njit(cache=True)
 def _interpolate_rows(values: np.ndarray, source: np.ndarray, target: np.ndarray, slope_beyond: float) -> np.ndarray:
-    """``np.interp`` per column. Even buckets over the source's range say where to look, so that a look-up takes a few steps."""
+    """``np.interp`` per column. Even buckets over the source's range say where to look, which saves most of the search."""
     n_rows, n_series = values.shape
     last = source.shape[1] - 1
     out = np.empty_like(values)

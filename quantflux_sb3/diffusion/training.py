@@ -67,9 +67,7 @@ def train_generator(
     record = training_record(market, detector, seed)
     trainer = _Trainer(windows, config, seed, accelerator, Path(checkpoint) if checkpoint else None, record.market_hash)
     unet, stopping = trainer.train(progress)
-    state = replace(
-        windows.state, record=replace(record, best_step=stopping.best_step, learning_curve=stopping.curve)
-    )
+    state = replace(windows.state, record=replace(record, best_step=stopping.best_step, learning_curve=stopping.curve))
     scheduler = sampling_scheduler(config)
     sampler = PathSampler(unet, scheduler, config, state.continuation, state.memory)
     state = calibrate(state, windows, sampler, np.random.default_rng([seed, _CALIBRATION]))

@@ -11,7 +11,7 @@ from quantflux_sb3.diffusion.representation import Representation, market_logs
 from quantflux_sb3.diffusion.smoothing import block_means
 from quantflux_sb3.diffusion.state import GeneratorState, TrainingRecord
 from quantflux_sb3.market.data import MarketData
-from quantflux_sb3.regimes import REGIMES, RegimeDetector
+from quantflux_sb3.regimes import REGIMES, TRADING_DAYS, RegimeDetector
 
 #: Draws of the volatility paths given the returns that training windows are cut from.
 N_DRAWS = 8
@@ -50,14 +50,18 @@ class TrainingWindows:
         logs = market_logs(market)
         labels = detector.detect(market.benchmark_returns).labels
         representation = Representation.fit(market, rng)
-        paths, noise = (np.stack(part) for part in zip(*(representation.encode(logs, rng) for _ in range(N_DRAWS))))
+        drawn = [representation.encode(logs, rng) for _ in range(N_DRAWS)]
+        paths, noise = (np.stack(part) for part in zip(*drawn, strict=True))
         daily = DailyModel.fit(noise, paths)
         scale = VolatilityScale.fit(logs[:, :1])
-        shares = np.bincount(labels, minlength=len(REGIMES)) / len(labels)
+        counts = np.bincount(labels, minlength=len(REGIMES))
+        squares = np.bincount(labels, logs[:, 0] ** 2, minlength=len(REGIMES)) + (logs[:, 0] ** 2).mean()
+        usual = np.sqrt(squares / (counts + 1) * TRADING_DAYS)  # one average day each, so that none is without
+        beta = np.cov(logs.T)[0, 1:] / logs[:, 0].var(ddof=1)
         channels = np.concatenate([paths, daily.trend(noise)[..., None]], axis=-1)
         state = GeneratorState(
-            config, training_record(market, detector, 0), representation, daily, scale, _transitions(labels), shares,
-            *_continuation(channels, config),
+            config, training_record(market, detector, 0), representation, daily, scale, _transitions(labels),
+            counts / len(labels), usual, beta, *_continuation(channels, config),
         )  # fmt: skip
         return cls(state, logs, channels, np.eye(len(REGIMES))[labels], scale.training_scores(logs[:, :1]))
 
