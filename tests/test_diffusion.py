@@ -33,6 +33,7 @@ from quantflux_sb3.diffusion.scenarios import draw_regimes  # noqa: E402
 from quantflux_sb3.diffusion.smoothing import block_means, detrended_noise_kernel, trend_kernel  # noqa: E402
 from quantflux_sb3.diffusion.state import GeneratorState  # noqa: E402
 from quantflux_sb3.diffusion.stylised import absolute_acf, leverage  # noqa: E402
+from quantflux_sb3.diffusion.training import _Trainer  # noqa: E402
 from quantflux_sb3.market import MarketData, load_bundled  # noqa: E402
 from quantflux_sb3.regimes import REGIMES  # noqa: E402
 
@@ -201,7 +202,7 @@ def test_the_learning_curve_falls(pipeline):
 
 
 def test_the_same_seed_trains_the_same_generator(training):
-    config = GeneratorConfig(n_train_steps=4, n_calibration_samples=100, eval_interval=2)
+    config = GeneratorConfig(n_train_steps=4, n_calibration_samples=60, eval_interval=2)
     short = training.window(0, 900)
     torch.manual_seed(5)
     first = train_generator(short, config, seed=3)(2, generator=seeded()).returns
@@ -211,9 +212,38 @@ def test_the_same_seed_trains_the_same_generator(training):
     assert not np.array_equal(first, train_generator(short, config, seed=4)(2, generator=seeded()).returns)
 
 
+def test_an_interrupted_training_goes_on_where_it_stopped(training, tmp_path, monkeypatch):
+    config = GeneratorConfig(n_train_steps=8, n_calibration_samples=60, eval_interval=2)
+    short, file = training.window(0, 900), tmp_path / "training.safetensors"
+    whole = train_generator(short, config, seed=3)
+
+    draw = _Trainer._batch
+
+    def interrupted(self, step):
+        if step == 6:
+            raise KeyboardInterrupt
+        return draw(self, step)
+
+    monkeypatch.setattr(_Trainer, "_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(short, config, seed=3, checkpoint=file)
+    assert [path.name for path in tmp_path.iterdir()] == ["training.safetensors"]
+    steps = []
+    monkeypatch.setattr(_Trainer, "_batch", lambda self, step: steps.append(step) or draw(self, step))
+    resumed = train_generator(short, config, seed=3, checkpoint=file)
+    assert steps == [5, 6, 7, 8]
+    assert resumed.state.record == whole.state.record
+    assert np.array_equal(resumed(2, generator=seeded()).returns, whole(2, generator=seeded()).returns)
+    with pytest.raises(ValueError, match="is of another training"):
+        train_generator(short, config, seed=4, checkpoint=file)
+    file.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="no checkpoint of a training, or is damaged"):
+        train_generator(short, config, seed=3, checkpoint=file)
+
+
 def test_training_leaves_the_global_random_state_alone(training):
     before = torch.get_rng_state()
-    train_generator(training.window(0, 900), GeneratorConfig(n_train_steps=2, n_calibration_samples=100), seed=3)
+    train_generator(training.window(0, 900), GeneratorConfig(n_train_steps=2, n_calibration_samples=60), seed=3)
     assert torch.equal(before, torch.get_rng_state())
 
 

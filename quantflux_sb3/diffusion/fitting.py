@@ -37,12 +37,13 @@ ACF_LAGS = np.array([1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 25, 30, 40])
 ACF_WEIGHTS = np.where(ACF_LAGS <= 20, 1.0, 0.5)
 #: Part of a gap that a round closes; the same, ridge and bounds of the gains.
 RATE, GAIN_RATE, GAIN_RIDGE, GAIN_BOUNDS = 0.7, 0.8, 0.005, (0.5, 1.6)
-#: Windows drawn per regime that lasts, and the fewest training windows in one that say something about its returns.
-N_PURE, LEAST_PURE = 120, 50
+#: Windows drawn per regime that lasts, and for each setting of the volatility dial, for each of the config's samples (half
+#: as many for a setting with a regime).
+PURE_SHARE, DIAL_SHARE = 1 / 25, 1 / 24
+#: The fewest training windows in a regime that say something about its returns.
+LEAST_PURE = 50
 #: Share of a window's days that must lie in a regime for it to be one of that regime.
 REGIME_PURITY = 0.9
-#: Windows drawn for each setting of the volatility dial; half as many with a regime.
-N_DIAL = 128
 
 
 def calibrate(
@@ -177,15 +178,16 @@ class _Fit:
 
     def _pure(self, state: GeneratorState, paths: PathCalibration, kind: int) -> _Pure:
         length, n_regimes = state.config.window, len(REGIMES)
+        n_pure = max(int(state.config.n_calibration_samples * PURE_SHARE), 2)
         purity = windows_of(self.windows.regimes, length).mean(axis=1)
         sums = windows_of(self.windows.logs[:, :1], length).sum(axis=1)[:, 0]
         starts, moments = [], np.zeros((n_regimes, 2))
         for regime in range(n_regimes):
             pure = purity[:, regime] >= min(REGIME_PURITY, purity[:, regime].max())
             moments[regime] = sums[pure].mean(), sums[pure].std()
-            starts.append(self.rng.choice(np.flatnonzero(pure), N_PURE))
+            starts.append(self.rng.choice(np.flatnonzero(pure), n_pure))
         conditions = self.windows.conditions(np.concatenate(starts)[:, None] + np.arange(length), kind)
-        constant = np.repeat(np.eye(n_regimes).repeat(N_PURE, axis=0)[:, None], length, axis=1)
+        constant = np.repeat(np.eye(n_regimes).repeat(n_pure, axis=0)[:, None], length, axis=1)
         conditions = replace(conditions, regimes=constant)
         raw = self.sampler.sample(conditions.maps, self.generator)
         white = self.rng.standard_normal(state.noise_shape(len(raw), length))
@@ -194,10 +196,10 @@ class _Fit:
 
     def dial(self, state: GeneratorState) -> GeneratorState:
         """Ask for constant volatilities and note by how much they are missed."""
-        logs = np.log(DIAL_VOLATILITIES)
+        logs, n_dial = np.log(DIAL_VOLATILITIES), max(int(state.config.n_calibration_samples * DIAL_SHARE), 2)
         missed = np.zeros((1 + len(REGIMES), len(logs)))
         for setting, regime in enumerate((None, *range(len(REGIMES)))):
-            asked = np.repeat(DIAL_VOLATILITIES, N_DIAL if regime is None else N_DIAL // 2)[:, None]
+            asked = np.repeat(DIAL_VOLATILITIES, n_dial if regime is None else n_dial // 2)[:, None]
             asked = asked * np.ones(state.config.window)
             regimes = None if regime is None else np.full(asked.shape, regime)
             conditions = build_conditions(regimes, asked, state.volatility_scale, *asked.shape)
