@@ -161,7 +161,8 @@ def summary(pipeline: RegimeDDPMPipeline, market: MarketData, n_paths: int = 100
     real = windows_of(market_logs(market), window)
     synthetic = pipeline.log_returns(n_paths, generator=generator)
     result = _moments(real, "real") | _moments(synthetic, "synthetic") | _errors(real, synthetic)
-    result |= regime_returns(pipeline, market, max(n_paths // len(REGIMES), 1), generator)
+    regimes = regime_returns(pipeline, market, max(n_paths // len(REGIMES), 1), generator)
+    result |= {name: value for name, value in regimes.items() if not name.endswith("_spread")}
     result["too_near_share"] = too_near_share(pipeline, synthetic, market)
     return {name: float(value) for name, value in result.items()}
 
