@@ -56,16 +56,17 @@ class PathCalibration:
     gains: np.ndarray
 
     @classmethod
-    def fit(cls, raw: np.ndarray, raw_maps: np.ndarray, real: np.ndarray, maps: np.ndarray) -> "PathCalibration":
+    def fit(cls, drawn: list[tuple[np.ndarray, np.ndarray]], real: np.ndarray, maps: np.ndarray) -> "PathCalibration":
         """
-        :param raw: paths of the network, some windows long (n, n_windows * n_window_blocks, n_channels)
-        :param raw_maps: their conditions (n, n_windows * n_window_blocks, n_maps)
+        :param drawn: sets of paths of the network, whole windows long, at least one set longer than a window
+            (n, n_windows * n_window_blocks, n_channels), each with its conditions (n, n_windows * n_window_blocks, n_maps)
         :param real: training windows (n_real, n_window_blocks, n_channels)
         :param maps: their conditions (n_real, n_window_blocks, n_maps)
         """
-        length, inputs = real.shape[1], path_inputs(raw_maps)
+        length = real.shape[1]
+        sets = [(raw, path_inputs(raw_maps)) for raw, raw_maps in drawn]
         # 1. what the conditions say, of generated and of training paths
-        parts = list(zip(_by_position(inputs, length), _by_position(raw, length), strict=True))
+        parts = list(zip(by_position([x for _, x in sets], length), by_position([y for y, _ in sets], length), strict=True))
         source_weights = [_least_squares(x, y) for x, y in parts]
         real_inputs = path_inputs(maps)
         target_weights = _least_squares(real_inputs, real)
@@ -81,7 +82,7 @@ class PathCalibration:
             np.stack(source_weights), target_weights, np.array(mode_maps), np.stack(levels), quantile_table(real_modes[0]),
             np.stack([target_table] * 2), target_table, np.ones((2, 3, real.shape[2])),
         )  # fmt: skip
-        before = _by_position(partly._before_quantiles(raw, inputs), length)
+        before = by_position([partly._before_quantiles(raw, inputs) for raw, inputs in sets], length)
         return replace_array(partly, source_table=np.stack([quantile_table(_rows(part)) for part in before]))
 
     def apply(self, raw: np.ndarray, maps: np.ndarray) -> np.ndarray:
@@ -143,10 +144,10 @@ class PathCalibration:
 @dataclass(frozen=True, eq=False)
 class ReturnCalibration:
     """
-    Map of decoded log returns of one kind of condition.
+    Map of decoded log returns of one kind of condition; the first is for a path's first window, the second for later days.
 
-    :param maps: transport of the covariance, per round (n_rounds, n_series, n_series)
-    :param source_tables: quantiles before, per round (n_rounds, n_series, n_grid)
+    :param maps: transport of the covariance, per round (2, n_rounds, n_series, n_series)
+    :param source_tables: quantiles before, per round (2, n_rounds, n_series, n_grid)
     :param target_table: quantiles of training returns (n_series, n_grid)
     """
 
@@ -155,28 +156,39 @@ class ReturnCalibration:
     target_table: np.ndarray
 
     @classmethod
-    def fit(cls, logs: np.ndarray, real: np.ndarray, n_rounds: int) -> "ReturnCalibration":
+    def fit(cls, positions: list[np.ndarray], real: np.ndarray, n_rounds: int) -> "ReturnCalibration":
         """
-        :param logs: decoded log returns (n, n_days, n_series)
+        :param positions: decoded log returns of first windows, and of later ones (n, n_days, n_series) each
         :param real: training log returns under the same conditions (n_real, n_days, n_series)
         :param n_rounds: of correlation map and quantile map
         """
-        target, values, covariance = quantile_table(_rows(real)), _rows(logs), np.cov(_rows(real).T)
-        maps, tables = [], []
-        for _ in range(n_rounds):
-            maps.append(transport_map(np.cov(values.T), covariance))
-            values = values @ maps[-1]
-            tables.append(quantile_table(values))
-            values = match_quantiles(values, tables[-1], target)
-        return cls(np.stack(maps), np.stack(tables), target)
+        target, covariance = quantile_table(_rows(real)), np.cov(_rows(real).T)
+        fitted = [_alternate(_rows(logs), covariance, target, n_rounds) for logs in positions]
+        return cls(np.stack([maps for maps, _ in fitted]), np.stack([tables for _, tables in fitted]), target)
 
-    def apply(self, logs: np.ndarray) -> np.ndarray:
+    def apply(self, logs: np.ndarray, window: int) -> np.ndarray:
         """
-        :param logs: decoded log returns (..., n_series)
+        :param logs: decoded log returns of whole paths (n, n_days, n_series)
+        :param window: days of a path's first window
         """
-        for matrix, table in zip(self.maps, self.source_tables, strict=True):
+        parts = zip((logs[:, :window], logs[:, window:]), self.maps, self.source_tables, strict=True)
+        return np.concatenate([self._apply(part, maps, tables) for part, maps, tables in parts], axis=1)
+
+    def _apply(self, logs: np.ndarray, maps: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        for matrix, table in zip(maps, tables, strict=True):
             logs = match_quantiles(logs @ matrix, table, self.target_table)
         return logs
+
+
+def _alternate(values: np.ndarray, covariance: np.ndarray, target: np.ndarray, n_rounds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Maps and tables of one position, for values (n_rows, n_series)."""
+    maps, tables = [], []
+    for _ in range(n_rounds):
+        maps.append(transport_map(np.cov(values.T), covariance))
+        values = values @ maps[-1]
+        tables.append(quantile_table(values))
+        values = match_quantiles(values, tables[-1], target)
+    return np.stack(maps), np.stack(tables)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,6 +233,17 @@ def replace_array(calibration: PathCalibration, **arrays: np.ndarray) -> PathCal
     return PathCalibration(**({f.name: getattr(calibration, f.name) for f in fields(calibration)} | arrays))
 
 
+def by_position(sets: list[np.ndarray], length: int) -> list[np.ndarray]:
+    """
+    :param sets: paths (n, n_windows * length, ...) each
+    :param length: of a window
+    :return: all first windows, and all later ones: (n_all, length, ...) each
+    """
+    first = [values[:, :length] for values in sets]
+    later = [values[:, start : start + length] for values in sets for start in range(length, values.shape[1], length)]
+    return [np.concatenate(first), np.concatenate(later)]
+
+
 def drift_inputs(one_hot: np.ndarray) -> np.ndarray:
     """
     :param one_hot: regime per day (n, n_days, n_regimes); zero if not given
@@ -256,12 +279,6 @@ def path_inputs(maps: np.ndarray) -> np.ndarray:
     around = around_mean(maps, AROUND_BLOCKS)
     around[..., : len(REGIMES)] *= maps[..., : len(REGIMES)]
     return np.concatenate([np.ones((*maps.shape[:2], 1)), maps, around], axis=-1)
-
-
-def _by_position(values: np.ndarray, length: int) -> list[np.ndarray]:
-    """First windows, and all later ones, of paths (n, n_windows * length, ...): each (n, length, ...)."""
-    windows = np.stack(np.split(values, values.shape[1] // length, axis=1))
-    return [windows[0], windows[1:].reshape(-1, *windows.shape[2:])]
 
 
 def _modes(values: np.ndarray) -> np.ndarray:

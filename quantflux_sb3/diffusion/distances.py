@@ -98,13 +98,13 @@ def near_share(drawn: np.ndarray, training: np.ndarray, heldout: np.ndarray) -> 
     return float((nearest_distances(drawn, training) < limit).mean())
 
 
-def return_points(logs: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def return_points(logs: np.ndarray) -> np.ndarray:
     """
     :param logs: (n_windows, window, n_series)
-    :param scale: standard deviation per series (n_series,)
-    :return: (n_windows, window * n_series)
+    :return: windows scaled to unit volatility per series, or calm windows would be near to others for being small
+        (n_windows, window * n_series)
     """
-    return _points(logs / scale)
+    return _points(logs / (logs.std(axis=1, keepdims=True) + 1e-12))
 
 
 def nearest_distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:

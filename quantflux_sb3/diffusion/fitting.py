@@ -13,6 +13,7 @@ from quantflux_sb3.diffusion.calibration import (
     Calibration,
     PathCalibration,
     ReturnCalibration,
+    by_position,
     drift_inputs,
     replace_array,
 )
@@ -27,11 +28,11 @@ from quantflux_sb3.regimes import REGIMES, TRADING_DAYS
 
 #: Training windows that paths are compared with.
 N_REAL = 5000
-#: Windows of the drawn paths: the first, and those that continue it.
-N_WINDOWS = 3
+#: Drawn paths: windows of each, and paths for each of the config's samples.
+SETS = ((1, 2 / 3), (3, 1 / 9))
 #: Rounds of moving all corrections together, of the first kind of condition and of those that start from it, and of
 #: (correlation map, quantile map) on returns at their end.
-MATCH_ROUNDS, LATER_ROUNDS, RETURN_ROUNDS = 5, 3, 3
+MATCH_ROUNDS, LATER_ROUNDS, RETURN_ROUNDS = 6, 3, 3
 #: Lags at which the autocorrelation of absolute returns is compared [days]; those up to 20 count in full.
 ACF_LAGS = np.array([1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 25, 30, 40])
 ACF_WEIGHTS = np.where(ACF_LAGS <= 20, 1.0, 0.5)
@@ -72,22 +73,18 @@ class _Drawn:
     :param conditions: that they were drawn under
     :param bands: see :meth:`PathCalibration.bands`
     :param innovations: see :meth:`DailyModel.innovations`
-    :param autocovariances: of the bands, first and later windows (n_channels, n_lags, n_bands) each
     """
 
     conditions: Conditions
     bands: np.ndarray
     innovations: np.ndarray
-    autocovariances: tuple[np.ndarray, ...]
 
     @classmethod
     def of(
-        cls, state: GeneratorState, paths: PathCalibration, raw: np.ndarray, conditions: Conditions, white: np.ndarray
+        cls, state: GeneratorState, paths: PathCalibration, raw: np.ndarray, conditions: Conditions, rng: np.random.Generator
     ) -> "_Drawn":
-        bands = paths.bands(raw, conditions.maps)
-        length = state.config.n_blocks
-        shapes = tuple(_autocovariances(part) for part in (bands[:, :, :length], bands[:, :, length:]) if part.shape[2])
-        return cls(conditions, bands, state.daily.innovations(white), shapes)
+        white = rng.standard_normal(state.noise_shape(*conditions.regimes.shape[:2]))
+        return cls(conditions, paths.bands(raw, conditions.maps), state.daily.innovations(white))
 
     def decode(self, state: GeneratorState, calibration: Calibration) -> np.ndarray:
         """Log returns before their last maps (n, n_days, n_series)."""
@@ -123,43 +120,54 @@ class _Fit:
         :return: the state, whose shared parts are moved with the first kind only, and the kind's calibration
         """
         windows, config = self.windows, state.config
-        n_days = N_WINDOWS * config.window
-        rows = windows.spread_rows(self.rng, max(config.n_calibration_samples // N_WINDOWS, 2), n_days)
-        conditions = windows.conditions(rows, kind)
-        raw = self.sampler.sample(conditions.maps, self.generator)
+        n = config.n_calibration_samples if kind == 0 else config.n_calibration_samples // 2
+        rows = [windows.spread_rows(self.rng, max(int(n * share), 2), k * config.window) for k, share in SETS]
+        conditions = [windows.conditions(days, kind) for days in rows]
+        raw = [self.sampler.sample(one.maps, self.generator) for one in conditions]
         real_rows = windows.spread_rows(self.rng, N_REAL, config.window)
-        paths = PathCalibration.fit(
-            raw, conditions.maps, windows.paths(real_rows, self.rng), windows.conditions(real_rows, kind).maps
-        )
-        drawn = _Drawn.of(state, paths, raw, conditions, self.rng.standard_normal(state.noise_shape(len(rows), n_days)))
+        real = windows.paths(real_rows, self.rng), windows.conditions(real_rows, kind).maps
+        paths = PathCalibration.fit([(x, one.maps) for x, one in zip(raw, conditions, strict=True)], *real)
+        drawn = [_Drawn.of(state, paths, x, one, self.rng) for x, one in zip(raw, conditions, strict=True)]
+        bands = by_position([one.bands.transpose(1, 2, 0, 3) for one in drawn], config.n_blocks)
+        shapes = [_autocovariances(part.transpose(2, 0, 1, 3)) for part in bands]
         if before is None:
             calibration = Calibration(paths, np.zeros(2 * len(REGIMES)), np.zeros(len(REGIMES)), None)
         else:
             calibration = replace(before, paths=replace_array(paths, gains=before.paths.gains))
-        pure = self._pure(state, paths, kind) if conditions.regimes.any() else None
+        pure = self._pure(state, paths, kind) if drawn[0].conditions.regimes.any() else None
         for _ in range(MATCH_ROUNDS if before is None else LATER_ROUNDS):
-            state, calibration = self._round(state, calibration, drawn, windows.logs[rows], pure)
-        logs = drawn.decode(state, calibration)
+            state, calibration = self._round(state, calibration, drawn, shapes, rows, pure)
+        logs = by_position([one.decode(state, calibration) for one in drawn], config.window)
         return state, replace(calibration, returns=ReturnCalibration.fit(logs, windows.logs[None], RETURN_ROUNDS))
 
     def _round(
-        self, state: GeneratorState, calibration: Calibration, drawn: _Drawn, real: np.ndarray, pure: _Pure | None
-    ) -> tuple[GeneratorState, Calibration]:
-        decoded = drawn.decode(state, calibration)
-        calibration = replace(calibration, returns=ReturnCalibration.fit(decoded, self.windows.logs[None], 1))
-        logs, length = calibration.returns.apply(decoded), state.config.window
-        acfs = [absolute_acf(part, ACF_LAGS) for part in (logs[:, :length], logs[:, length:])]
+        self, state: GeneratorState, calibration: Calibration, drawn: list[_Drawn], shapes: list[np.ndarray],
+        rows: list[np.ndarray], pure: _Pure | None,
+    ) -> tuple[GeneratorState, Calibration]:  # fmt: skip
+        window = state.config.window
+        decoded = [one.decode(state, calibration) for one in drawn]
+        returns = ReturnCalibration.fit(by_position(decoded, window), self.windows.logs[None], 1)
+        logs = [returns.apply(one, window) for one in decoded]
+        positions = by_position(logs, window)
+        acfs = [absolute_acf(part, ACF_LAGS) for part in positions]
         # 1. what all kinds share
-        if drawn.conditions.kind == 0:
-            state = self._move_shared(state, logs, np.mean(acfs, axis=0))
+        if drawn[0].conditions.kind == 0:
+            state = self._move_shared(state, positions[0], acfs[0])
         # 2. clustering
-        gains = _moved_gains(calibration.paths.gains, drawn.autocovariances, acfs, self._real_acf)
-        calibration = replace(calibration, paths=replace_array(calibration.paths, gains=gains))
+        gains = _moved_gains(calibration.paths.gains, shapes, acfs, self._real_acf)
+        calibration = replace(calibration, paths=replace_array(calibration.paths, gains=gains), returns=returns)
         if pure is None:
             return state, calibration
         # 3. drift per regime, and the spread of a window's return in one that lasts
-        gap = drift_gap(logs[..., 0], real[..., 0], logs[..., 0].std(), drawn.conditions.regimes)
-        return state, _match_pure(state, replace(calibration, drift=calibration.drift + gap), pure)
+        market, real, one_hot = (
+            by_position(sets, window)[0]
+            for sets in (
+                [one[..., :1] for one in logs], [self.windows.logs[days, :1] for days in rows],
+                [one.conditions.regimes for one in drawn],
+            )
+        )  # fmt: skip
+        drift = calibration.drift + drift_gap(market, real, market.std(), one_hot)
+        return state, _match_pure(state, replace(calibration, drift=drift), pure)
 
     def _move_shared(self, state: GeneratorState, logs: np.ndarray, acf: np.ndarray) -> GeneratorState:
         """Dependence of one series' size on another's size, and of sizes on the last returns."""
@@ -190,9 +198,8 @@ class _Fit:
         constant = np.repeat(np.eye(n_regimes).repeat(n_pure, axis=0)[:, None], length, axis=1)
         conditions = replace(conditions, regimes=constant)
         raw = self.sampler.sample(conditions.maps, self.generator)
-        white = self.rng.standard_normal(state.noise_shape(len(raw), length))
         usable = (purity >= REGIME_PURITY).sum(axis=0) >= LEAST_PURE
-        return _Pure(moments, usable, _Drawn.of(state, paths, raw, conditions, white))
+        return _Pure(moments, usable, _Drawn.of(state, paths, raw, conditions, self.rng))
 
     def dial(self, state: GeneratorState) -> GeneratorState:
         """Ask for constant volatilities and note by how much they are missed."""
@@ -235,7 +242,7 @@ def size_gap(logs: np.ndarray, real: np.ndarray) -> np.ndarray:
     return np.tril(wanted - found, -1)
 
 
-def _moved_gains(gains: np.ndarray, shapes: tuple[np.ndarray, ...], found: list[np.ndarray], wanted: np.ndarray) -> np.ndarray:
+def _moved_gains(gains: np.ndarray, shapes: list[np.ndarray], found: list[np.ndarray], wanted: np.ndarray) -> np.ndarray:
     """
     Gains of the paths' deviations that bring the autocorrelation of absolute returns nearer to the real one: it follows the
     paths' own autocovariance, to which slow, medium and fast deviations add theirs.
@@ -271,7 +278,7 @@ def _autocovariances(bands: np.ndarray) -> np.ndarray:
 
 
 def _match_pure(state: GeneratorState, calibration: Calibration, pure: _Pure) -> Calibration:
-    market = calibration.returns.apply(pure.drawn.decode(state, calibration))[..., 0]
+    market = calibration.returns.apply(pure.drawn.decode(state, calibration), state.config.window)[..., 0]
     n_regimes = len(pure.usable)
     sums, scale = market.sum(axis=1).reshape(n_regimes, -1), market.std(axis=1).reshape(n_regimes, -1).mean(axis=1)
     gap = (pure.moments[:, 0] - sums.mean(axis=1)) / (scale * market.shape[1])

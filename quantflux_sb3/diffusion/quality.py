@@ -87,15 +87,15 @@ def figures(real: np.ndarray, synthetic: np.ndarray) -> dict[str, float]:
 
 def memorisation(synthetic: np.ndarray, training: np.ndarray, heldout: np.ndarray) -> dict[str, float]:
     """
-    Nearness to training windows: shares nearer than 1 % of held-out windows are, of returns and of volatility paths, and
-    the ratio of median distances to the nearest training window, generated over held-out.
+    Nearness to training windows: shares nearer than 1 % of held-out windows are, of returns (scaled to unit volatility)
+    and of volatility paths, and the ratio of median distances of returns to the nearest training window, generated over
+    held-out.
 
     :param synthetic: log returns (n_windows, window, n_series)
     :param training: all training windows (n_training, window, n_series)
     :param heldout: real windows that training did not see, none overlapping a training window (n_heldout, window, n_series)
     """
-    scale = training.std(axis=(0, 1))
-    returns = [return_points(windows, scale) for windows in (synthetic, training, heldout)]
+    returns = [return_points(windows) for windows in (synthetic, training, heldout)]
     paths = [volatility_points(windows) for windows in (synthetic, training, heldout)]
     medians = [np.median(nearest_distances(points, returns[1])) for points in (returns[0], returns[2])]
     return {

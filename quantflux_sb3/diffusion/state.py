@@ -125,7 +125,7 @@ class GeneratorState:
         blocks = calibration.paths.apply(raw, conditions.maps)
         innovations = self.daily.innovations(white)
         logs = self.decode(blocks, innovations, conditions.regimes, calibration.drift, calibration.strays)
-        return calibration.returns.apply(logs) * np.exp(conditions.log_scale)
+        return calibration.returns.apply(logs, self.config.window) * np.exp(conditions.log_scale)
 
     def decode(
         self, blocks: np.ndarray, innovations: np.ndarray, one_hot: np.ndarray, drift: np.ndarray, strays: np.ndarray
