@@ -26,6 +26,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss, mse_l
 from quantflux_sb3.diffusion import GeneratorConfig
 from quantflux_sb3.diffusion.network import adapt_unet, sampling_scheduler, spaced_timesteps, training_scheduler
 from quantflux_sb3.diffusion.quantiles import from_gaussian, quantile_table, to_gaussian, transport_map
+from quantflux_sb3.market import bundled_prices
 
 COLUMNS = ("open", "high", "low", "close", "adj close", "volume")
 WINDOW, BATCH, LEAST = 24, 128, 1e-12
@@ -45,6 +46,19 @@ def load(path: Path) -> np.ndarray:
     if len(values) < 10 * WINDOW or not np.isfinite(values).all() or (values[:, :5] <= 0.0).any():
         raise ValueError(f"'{path}' must hold at least {10 * WINDOW} rows of finite, positive prices; got {len(values)}.")
     return values
+
+
+def write_stand_in(path: Path) -> None:
+    """A file of the same shape where the real one cannot be had: bundled closes of AAPL, bars and volume made up."""
+    prices, rng = bundled_prices()[0]["AAPL"].iloc[-3686:], np.random.default_rng(0)
+    close = prices.to_numpy()
+    moves = np.abs(np.diff(np.log(close)))
+    typical = pd.Series(moves).ewm(span=20).mean().to_numpy()
+    opens = close[:-1] * np.exp(0.5 * typical * rng.standard_normal(len(moves)))
+    top, bottom = np.maximum(opens, close[1:]), np.minimum(opens, close[1:])
+    high, low = (edge * np.exp(sign * typical * rng.exponential(0.5, len(moves))) for edge, sign in ((top, 1), (bottom, -1)))
+    volume = 1e6 * np.exp(0.5 * np.log(typical + 1e-4) + 0.4 * moves / typical + 0.2 * rng.standard_normal(len(moves)))
+    pd.DataFrame(dict(zip(COLUMNS, (opens, high, low, close[1:], close[1:], volume), strict=True))).to_csv(path, index=False)
 
 
 def encode(windows: np.ndarray) -> np.ndarray:
@@ -216,12 +230,15 @@ def run(path: Path, n_seeds: int, steps: int, judge_steps: int) -> dict[str, lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
+    parser.add_argument("--stand-in", action="store_true", help="first write a made-up file of the same shape to FILE")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--judge-steps", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.stand_in:
+        write_stand_in(args.file)
     try:
         results = run(args.file, args.seeds, args.steps, args.judge_steps)
     except (OSError, ValueError) as error:

@@ -53,8 +53,8 @@ def train_generator(
     :param detector: gives the regimes; ``RuleRegimes()`` if not given
     :param checkpoint: file (.safetensors) that the training's state is written to at every look at the held-out loss; an
         interrupted training of the same market, settings and seed goes on from there
-    :param accelerator: for CUDA, several processes or mixed precision, e.g. ``Accelerator(mixed_precision="bf16")``; the
-        CPU if not given, which is as fast for networks this small
+    :param accelerator: for another device, several processes or mixed precision, e.g.
+        ``Accelerator(mixed_precision="bf16")``; CUDA in full precision if not given and there, else the CPU
     :raises ValueError: if the market is too short, or the checkpoint belongs to another training
     """
     config = config or GeneratorConfig()
@@ -63,7 +63,7 @@ def train_generator(
         raise ValueError(f"A generator needs at least {least} training days; got {market.n_days}. Use a longer history.")
     detector = detector or RuleRegimes()
     windows = TrainingWindows.build(market, detector, config, np.random.default_rng([seed, _FIT]))
-    accelerator = accelerator or Accelerator(cpu=True)
+    accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     record = training_record(market, detector, seed)
     trainer = _Trainer(windows, config, seed, accelerator, Path(checkpoint) if checkpoint else None, record.market_hash)
     unet, stopping = trainer.train(progress)

@@ -13,7 +13,6 @@ import torch
 from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from quantflux_sb3.diffusion.pipeline import RegimeDDPMPipeline
 from quantflux_sb3.diffusion.quality import N_WINDOWS, quality_table, regime_returns
@@ -27,6 +26,8 @@ from quantflux_sb3.regimes import REGIMES
 
 #: Percentiles of the fan of paths, outermost first, and how many single paths are drawn.
 BANDS, N_SINGLE = ((5, 95), (25, 75)), 6
+#: Share of the days that a regime must last to be named in the picture.
+LEAST_LABELLED = 0.08
 #: Lags of the picture of clustering [days], and volatilities that the dial is asked for.
 PICTURE_LAGS = tuple(range(1, 64))
 ASKED = (0.08, 0.12, 0.18, 0.27, 0.4)
@@ -108,9 +109,10 @@ def fan_of_paths(benchmark_returns: np.ndarray, name: str, regimes: np.ndarray |
         for start in np.flatnonzero(np.diff(regimes, prepend=-1)):
             later = np.flatnonzero(regimes[start:] != regimes[start])
             stop = start + later[0] if len(later) else len(regimes)
-            axes.axvspan(start, stop, color=REGIME_TINTS[regimes[start]], zorder=0, linewidth=0)
-        shown = [Patch(color=REGIME_TINTS[i], label=REGIMES[i]) for i in np.unique(regimes)]
-        axes.legend(handles=shown, fontsize=SMALL_SIZE, frameon=False, ncols=len(shown), loc="lower left")
+            axes.axvspan(start, stop, color=REGIME_TINTS[regimes[start]], alpha=0.6, zorder=0, linewidth=0)
+            if stop - start >= LEAST_LABELLED * len(regimes):
+                place = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+                axes.text((start + stop) / 2, 0.02, REGIMES[regimes[start]], fontsize=SMALL_SIZE, color=MUTED, **place)
     log_axis(axes)
     axes.set_xlim(0, days[-1])
     axes.set_xlabel("trading days", fontsize=SMALL_SIZE, color=MUTED)
