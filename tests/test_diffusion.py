@@ -350,6 +350,38 @@ def test_regime_name_and_indices_agree(pipeline):
     assert np.array_equal(named, pipeline(2, 80, regimes=np.full((2, 80), 2), generator=seeded()).returns)
 
 
+def test_paths_continue_a_history(pipeline, market):
+    year = market.dates.astype("datetime64[M]")
+    crisis, calm = (market.window(0, int(np.searchsorted(year, np.datetime64(end)))) for end in ("2008-12", "1994-01"))
+    drawn = [pipeline(100, 80, history=past, generator=seeded()).benchmark_returns for past in (crisis, calm)]
+    early = [returns[:, :20].std() for returns in drawn]
+    assert early[0] > 2.0 * early[1]
+    assert drawn[0][:, 60:].std() < 0.95 * early[0]  # and the crisis abates
+    plain = np.column_stack([crisis.benchmark_returns, crisis.returns])
+    again = pipeline(100, 80, history=plain, generator=seeded()).benchmark_returns
+    assert np.array_equal(again, drawn[0])
+    assert pipeline(3, 7, regimes="bear", volatility=0.3, history=crisis, generator=seeded()).returns.shape == (3, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("history", "text"),
+    [
+        (np.zeros((63, 4)), r"at least 64 days x 4 series, SP500 first"),
+        (np.zeros((100, 3)), r"shape \(100, 3\); expected at least 64 days x 4"),
+        (np.full((100, 4), np.nan), "first bad row is 0"),
+        (np.vstack([np.zeros((80, 4)), np.full((1, 4), -1.0)]), "first bad row is 80"),
+    ],
+)
+def test_impossible_histories_are_refused(pipeline, history, text):
+    with pytest.raises(ValueError, match=text):
+        pipeline(2, history=history)
+
+
+def test_a_history_of_other_assets_is_refused(pipeline):
+    with pytest.raises(ValueError, match=r"has the assets \['AAPL', 'JPM', 'XOM'\]; got .*'MSFT'"):
+        pipeline(2, history=load_bundled(("AAPL", "MSFT", "XOM")))
+
+
 def test_guidance_strengthens_the_condition(pipeline):
     plain, guided = (
         pipeline(400, regimes="volatile", guidance_scale=scale, generator=seeded()).benchmark_returns.std()

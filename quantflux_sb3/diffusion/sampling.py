@@ -33,6 +33,7 @@ class PathSampler:
     def sample(
         self, maps: np.ndarray, generator: torch.Generator | None, guidance_scale: float | None = None,
         num_inference_steps: int | None = None, batch_size: int = 256, progress: Callable = iter,
+        history: np.ndarray | None = None,
     ) -> np.ndarray:  # fmt: skip
         """
         :param maps: condition maps (n_paths, n_blocks, n_maps)
@@ -41,6 +42,7 @@ class PathSampler:
         :param num_inference_steps: the config's if not given
         :param batch_size: paths per call of the network
         :param progress: wraps the list of windows, for a progress bar
+        :param history: paths of the first window, which then is not drawn (n_paths, n_window_blocks, n_series + 1)
         :return: raw paths (n_paths, n_blocks, n_series + 1)
         """
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
@@ -51,7 +53,9 @@ class PathSampler:
         padding = (margin, len(starts) * window - n_blocks + margin)
         inputs = torch.from_numpy(np.pad(maps, ((0, 0), padding, (0, 0)), mode="edge")).float().transpose(1, 2)
         paths = torch.zeros(n_paths, self.unet.config.out_channels, len(starts) * window)
-        for start in progress(starts):
+        if history is not None:
+            paths[..., :window] = torch.from_numpy(history * self.config.path_scale).float().transpose(1, 2)
+        for start in progress(starts[history is not None :]):
             # Noise for all paths at once: the batch size then changes nothing but the speed.
             noise = randn_tensor((n_paths, paths.shape[1], window + 2 * margin), generator=generator)
             for rows in torch.arange(n_paths).split(batch_size):

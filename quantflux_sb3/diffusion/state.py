@@ -12,8 +12,11 @@ from quantflux_sb3.diffusion.conditions import KINDS, Conditions, VolatilityScal
 from quantflux_sb3.diffusion.config import GeneratorConfig
 from quantflux_sb3.diffusion.daily import DailyModel
 from quantflux_sb3.diffusion.representation import Representation
-from quantflux_sb3.diffusion.smoothing import NOISE_REACH, upsample
+from quantflux_sb3.diffusion.smoothing import NOISE_REACH, block_means, upsample
+from quantflux_sb3.market.data import MarketData
 
+#: Days of a history that are looked at, and draws of its volatility that paths share.
+MOST_HISTORY_DAYS, HISTORY_DRAWS = 1000, 16
 RECORD_FILE, ARRAYS_FILE = "generator.json", "generator.safetensors"
 
 
@@ -144,6 +147,36 @@ class GeneratorState:
         trend = upsample(blocks[..., -1:], self.daily.trend_taps)[..., 0]
         noise = self.daily.sample(paths, trend, drift_inputs(one_hot) @ drift, lasting(one_hot) @ strays, innovations)
         return self.representation.decode(paths, noise)
+
+    def encode_history(self, history: MarketData | np.ndarray, n_paths: int, rng: np.random.Generator) -> np.ndarray:
+        """
+        :param history: see :meth:`RegimeDDPMPipeline.__call__`
+        :param n_paths: paths that continue it
+        :param rng: of the draws of its volatility
+        :return: paths of its last window (n_paths, n_blocks, n_series + 1)
+        :raises ValueError: if the history does not fit
+        """
+        logs = self._history_logs(history)[-MOST_HISTORY_DAYS:]
+        drawn = [self.representation.encode(logs, rng) for _ in range(min(n_paths, HISTORY_DRAWS))]
+        paths, noise = (np.stack(part) for part in zip(*drawn, strict=True))
+        channels = np.concatenate([paths, self.daily.trend(noise)[..., None]], axis=-1)
+        return block_means(channels[:, -self.config.window :])[np.arange(n_paths) % len(drawn)]
+
+    def _history_logs(self, history: MarketData | np.ndarray) -> np.ndarray:
+        if isinstance(history, MarketData):
+            if history.assets != self.record.assets:
+                raise ValueError(f"The generator has the assets {list(self.record.assets)}; got {list(history.assets)}.")
+            history = np.column_stack([history.benchmark_returns, history.returns])
+        values, n_series = np.asarray(history, dtype=np.float64), 1 + len(self.record.assets)
+        if values.ndim != 2 or values.shape[1] != n_series or len(values) < self.config.window:
+            raise ValueError(
+                f"`history` has shape {values.shape}; expected at least {self.config.window} days x {n_series} series, "
+                f"{self.record.benchmark} first, then {list(self.record.assets)}."
+            )
+        if not np.isfinite(values).all() or values.min() <= -1.0:
+            row = int(np.argwhere(~np.isfinite(values) | (values <= -1.0))[0][0])
+            raise ValueError(f"`history` must be finite simple returns above -1; first bad row is {row}. Fill or drop it.")
+        return np.log1p(values)
 
     def noise_shape(self, n_paths: int, n_days: int) -> tuple[int, int, int]:
         """Shape of the white noise that paths need."""
