@@ -9,7 +9,7 @@ Maps act pointwise or in overlapping windows that are blended, so that long path
 and autocorrelations on the training years match by construction afterwards: judge a generator on held-out years too.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy.fft import dct, idct
@@ -83,7 +83,7 @@ class PathCalibration:
             np.stack([target_table] * 2), target_table, np.ones((2, 3, real.shape[2])),
         )  # fmt: skip
         before = by_position([partly._before_quantiles(raw, inputs) for raw, inputs in sets], length)
-        return replace_array(partly, source_table=np.stack([quantile_table(_rows(part)) for part in before]))
+        return replace(partly, source_table=np.stack([quantile_table(_rows(part)) for part in before]))
 
     def apply(self, raw: np.ndarray, maps: np.ndarray) -> np.ndarray:
         """
@@ -223,14 +223,6 @@ class Calibration:
             for name, kind in (("paths", PathCalibration), ("returns", ReturnCalibration))
         )
         return cls(paths, arrays["drift"], arrays["strays"], returns)
-
-
-def replace_array(calibration: PathCalibration, **arrays: np.ndarray) -> PathCalibration:
-    """
-    :param calibration: to change
-    :param arrays: new ones by name, made contiguous, because the layout of an array decides the last bit of sums over it
-    """
-    return PathCalibration(**({f.name: getattr(calibration, f.name) for f in fields(calibration)} | arrays))
 
 
 def by_position(sets: list[np.ndarray], length: int) -> list[np.ndarray]:

@@ -15,7 +15,6 @@ from quantflux_sb3.diffusion.calibration import (
     ReturnCalibration,
     by_position,
     drift_inputs,
-    replace_array,
 )
 from quantflux_sb3.diffusion.conditions import DIAL_VOLATILITIES, KINDS, Conditions, build_conditions
 from quantflux_sb3.diffusion.config import BLOCK_DAYS
@@ -133,7 +132,7 @@ class _Fit:
         if before is None:
             calibration = Calibration(paths, np.zeros(2 * len(REGIMES)), np.zeros(len(REGIMES)), None)
         else:
-            calibration = replace(before, paths=replace_array(paths, gains=before.paths.gains))
+            calibration = replace(before, paths=replace(paths, gains=before.paths.gains))
         pure = self._pure(state, paths, kind) if drawn[0].conditions.regimes.any() else None
         for _ in range(MATCH_ROUNDS if before is None else LATER_ROUNDS):
             state, calibration = self._round(state, calibration, drawn, shapes, rows, pure)
@@ -155,7 +154,7 @@ class _Fit:
             state = self._move_shared(state, positions[0], acfs[0])
         # 2. clustering
         gains = _moved_gains(calibration.paths.gains, shapes, acfs, self._real_acf)
-        calibration = replace(calibration, paths=replace_array(calibration.paths, gains=gains), returns=returns)
+        calibration = replace(calibration, paths=replace(calibration.paths, gains=gains), returns=returns)
         if pure is None:
             return state, calibration
         # 3. drift per regime, and the spread of a window's return in one that lasts
