@@ -29,6 +29,8 @@ from quantflux_sb3.regimes import REGIMES, TRADING_DAYS
 N_REAL = 5000
 #: Drawn paths: windows of each, and paths for each of the config's samples.
 SETS = ((1, 2 / 3), (3, 1 / 9))
+#: The fewest paths of a set; crises are rare, and a table of quantiles without one is wrong.
+LEAST_PATHS = 150
 #: Rounds of moving all corrections together, of the first kind of condition and of those that start from it, and of
 #: (correlation map, quantile map) on returns at their end.
 MATCH_ROUNDS, LATER_ROUNDS, RETURN_ROUNDS = 6, 3, 3
@@ -120,7 +122,7 @@ class _Fit:
         """
         windows, config = self.windows, state.config
         n = config.n_calibration_samples if kind == 0 else config.n_calibration_samples // 2
-        rows = [windows.spread_rows(self.rng, max(int(n * share), 2), k * config.window) for k, share in SETS]
+        rows = [windows.spread_rows(self.rng, max(int(n * share), LEAST_PATHS), k * config.window) for k, share in SETS]
         conditions = [windows.conditions(days, kind) for days in rows]
         raw = [self.sampler.sample(one.maps, self.generator) for one in conditions]
         real_rows = windows.spread_rows(self.rng, N_REAL, config.window)
