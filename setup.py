@@ -60,6 +60,8 @@ setup(
         "jsonargparse>=4.49",
         "jinja2>=3.1",
         "accelerate>=1.0",
+        "arch>=7.0",
+        "safetensors>=0.4",
         "pyyaml>=6",
         "tqdm",
         "rich",

@@ -5,5 +5,6 @@ be named in an rl_zoo3 config: ``callback: quantflux_sb3.callbacks.AllocationDia
 
 from quantflux_sb3.callbacks.benchmark import BenchmarkEvalCallback
 from quantflux_sb3.callbacks.diagnostics import AllocationDiagnosticsCallback, RegimeAttributionCallback
+from quantflux_sb3.callbacks.synthetic import SyntheticPoolCallback
 
-__all__ = ["AllocationDiagnosticsCallback", "BenchmarkEvalCallback", "RegimeAttributionCallback"]
+__all__ = ["AllocationDiagnosticsCallback", "BenchmarkEvalCallback", "RegimeAttributionCallback", "SyntheticPoolCallback"]

@@ -20,7 +20,7 @@ from quantflux_sb3.diffusion import (  # noqa: E402
     train_generator,
 )
 from quantflux_sb3.diffusion.conditions import VolatilityScale  # noqa: E402
-from quantflux_sb3.diffusion.quality import absolute_acf, leverage  # noqa: E402
+from quantflux_sb3.diffusion.latent import LatentVolatility  # noqa: E402
 from quantflux_sb3.diffusion.quantiles import (  # noqa: E402
     from_gaussian,
     match_quantiles,
@@ -32,6 +32,8 @@ from quantflux_sb3.diffusion.representation import Representation, market_logs  
 from quantflux_sb3.diffusion.scenarios import draw_regimes  # noqa: E402
 from quantflux_sb3.diffusion.smoothing import block_means, detrended_noise_kernel, trend_kernel  # noqa: E402
 from quantflux_sb3.diffusion.state import GeneratorState  # noqa: E402
+from quantflux_sb3.diffusion.stylised import absolute_acf, leverage  # noqa: E402
+from quantflux_sb3.diffusion.training import _Trainer  # noqa: E402
 from quantflux_sb3.market import MarketData, load_bundled  # noqa: E402
 from quantflux_sb3.regimes import REGIMES  # noqa: E402
 
@@ -126,16 +128,41 @@ def test_block_means_fill_the_last_block_with_its_last_day():
 
 def test_encoding_and_decoding_give_the_returns_back(training):
     logs = market_logs(training)
-    representation = Representation.fit(training)
-    paths, noise = representation.encode(logs)
-    np.testing.assert_allclose(representation.decode(paths, noise), logs, atol=2e-5)
-    np.testing.assert_allclose(noise.std(axis=0), 1.0, atol=0.02)
-    np.testing.assert_allclose(paths.std(axis=0), 1.0, atol=0.05)
+    representation = Representation.fit(training, np.random.default_rng(0))
+    paths, noise = representation.encode(logs, np.random.default_rng(1))
+    # the daily part's table invents no tails: the few days beyond those it was fitted on are cut
+    gap = np.abs(representation.decode(paths, noise) - logs)
+    assert (gap < 2e-5).mean() > 0.995 and gap.max() < 0.05
+    np.testing.assert_allclose(noise.std(axis=0), 1.0, atol=0.03)
+    np.testing.assert_allclose(paths.std(axis=0), 1.0, atol=0.08)
+
+
+def test_the_daily_part_is_nearly_white(training):
+    representation = Representation.fit(training, np.random.default_rng(0))
+    _, noise = representation.encode(market_logs(training), np.random.default_rng(1))
+    np.testing.assert_allclose(absolute_acf(noise[None]), 0.0, atol=0.06)
+    assert np.abs(absolute_acf(noise[None])).mean() < 0.02
+
+
+def test_latent_volatility_is_found_again():
+    rng = np.random.default_rng(0)
+    h = np.zeros(6000)
+    for day in range(1, 6000):
+        h[day] = 0.98 * h[day - 1] + 0.08 * rng.standard_normal()  # standard deviation .4
+    returns = (0.01 * np.exp(h) * rng.standard_normal(6000))[:, None]
+    latent = LatentVolatility.fit(returns, rng)
+    draws = latent.sample(returns, 20, rng)[..., 0]
+    assert np.corrcoef(draws.mean(axis=0), h)[0, 1] > 0.75
+    assert 0.3 < draws.std() < 0.5  # draws spread as the truth does; their mean does not
+    assert draws.mean(axis=0).std() < draws.std()
+    z = returns[:, 0] / np.exp(draws)
+    np.testing.assert_allclose(absolute_acf(z[..., None])[:, 0], 0.0, atol=0.05)
 
 
 def test_a_batch_decodes_as_its_paths_one_by_one(training):
-    representation = Representation.fit(training)
-    paths, noise = (part[:192].reshape(3, 64, -1) for part in representation.encode(market_logs(training)))
+    representation = Representation.fit(training, np.random.default_rng(0))
+    encoded = representation.encode(market_logs(training), np.random.default_rng(1))
+    paths, noise = (part[:192].reshape(3, 64, -1) for part in encoded)
     alone = np.stack([representation.decode(path, daily) for path, daily in zip(paths, noise, strict=True)])
     np.testing.assert_allclose(representation.decode(paths, noise), alone, rtol=1e-12)
 
@@ -147,10 +174,10 @@ def test_representation_sees_training_dates_only(market):
         returns = market.returns.copy()
         returns[change_from:] *= 1.5
         changed = replace(market, returns=returns)
-        return vars(Representation.fit(changed.until("train")))
+        return vars(Representation.fit(changed.until("train"), np.random.default_rng(0)))
 
     same, different = fitted(stop), fitted(stop - 1)
-    original = vars(Representation.fit(market.until("train")))
+    original = vars(Representation.fit(market.until("train"), np.random.default_rng(0)))
     assert all(np.array_equal(original[name], same[name]) for name in original)
     assert not all(np.array_equal(original[name], different[name]) for name in original)
 
@@ -175,7 +202,7 @@ def test_the_learning_curve_falls(pipeline):
 
 
 def test_the_same_seed_trains_the_same_generator(training):
-    config = GeneratorConfig(n_train_steps=4, n_calibration_samples=100, eval_interval=2)
+    config = GeneratorConfig(n_train_steps=4, n_calibration_samples=60, eval_interval=2)
     short = training.window(0, 900)
     torch.manual_seed(5)
     first = train_generator(short, config, seed=3)(2, generator=seeded()).returns
@@ -185,9 +212,38 @@ def test_the_same_seed_trains_the_same_generator(training):
     assert not np.array_equal(first, train_generator(short, config, seed=4)(2, generator=seeded()).returns)
 
 
+def test_an_interrupted_training_goes_on_where_it_stopped(training, tmp_path, monkeypatch):
+    config = GeneratorConfig(n_train_steps=8, n_calibration_samples=60, eval_interval=2)
+    short, file = training.window(0, 900), tmp_path / "training.safetensors"
+    whole = train_generator(short, config, seed=3)
+
+    draw = _Trainer._batch
+
+    def interrupted(self, step):
+        if step == 6:
+            raise KeyboardInterrupt
+        return draw(self, step)
+
+    monkeypatch.setattr(_Trainer, "_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(short, config, seed=3, checkpoint=file)
+    assert [path.name for path in tmp_path.iterdir()] == ["training.safetensors"]
+    steps = []
+    monkeypatch.setattr(_Trainer, "_batch", lambda self, step: steps.append(step) or draw(self, step))
+    resumed = train_generator(short, config, seed=3, checkpoint=file)
+    assert steps == [5, 6, 7, 8]
+    assert resumed.state.record == whole.state.record
+    assert np.array_equal(resumed(2, generator=seeded()).returns, whole(2, generator=seeded()).returns)
+    with pytest.raises(ValueError, match="is of another training"):
+        train_generator(short, config, seed=4, checkpoint=file)
+    file.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="no checkpoint of a training, or is damaged"):
+        train_generator(short, config, seed=3, checkpoint=file)
+
+
 def test_training_leaves_the_global_random_state_alone(training):
     before = torch.get_rng_state()
-    train_generator(training.window(0, 900), GeneratorConfig(n_train_steps=2, n_calibration_samples=100), seed=3)
+    train_generator(training.window(0, 900), GeneratorConfig(n_train_steps=2, n_calibration_samples=60), seed=3)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -292,6 +348,38 @@ def test_regime_name_and_indices_agree(pipeline):
     named = pipeline(2, 80, regimes="volatile", generator=seeded()).returns
     assert np.array_equal(named, pipeline(2, 80, regimes=np.full(80, 2), generator=seeded()).returns)
     assert np.array_equal(named, pipeline(2, 80, regimes=np.full((2, 80), 2), generator=seeded()).returns)
+
+
+def test_paths_continue_a_history(pipeline, market):
+    year = market.dates.astype("datetime64[M]")
+    crisis, calm = (market.window(0, int(np.searchsorted(year, np.datetime64(end)))) for end in ("2008-12", "1994-01"))
+    drawn = [pipeline(100, 80, history=past, generator=seeded()).benchmark_returns for past in (crisis, calm)]
+    early = [returns[:, :20].std() for returns in drawn]
+    assert early[0] > 2.0 * early[1]
+    assert drawn[0][:, 60:].std() < 0.95 * early[0]  # and the crisis abates
+    plain = np.column_stack([crisis.benchmark_returns, crisis.returns])
+    again = pipeline(100, 80, history=plain, generator=seeded()).benchmark_returns
+    assert np.array_equal(again, drawn[0])
+    assert pipeline(3, 7, regimes="bear", volatility=0.3, history=crisis, generator=seeded()).returns.shape == (3, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("history", "text"),
+    [
+        (np.zeros((63, 4)), r"at least 64 days x 4 series, SP500 first"),
+        (np.zeros((100, 3)), r"shape \(100, 3\); expected at least 64 days x 4"),
+        (np.full((100, 4), np.nan), "first bad row is 0"),
+        (np.vstack([np.zeros((80, 4)), np.full((1, 4), -1.0)]), "first bad row is 80"),
+    ],
+)
+def test_impossible_histories_are_refused(pipeline, history, text):
+    with pytest.raises(ValueError, match=text):
+        pipeline(2, history=history)
+
+
+def test_a_history_of_other_assets_is_refused(pipeline):
+    with pytest.raises(ValueError, match=r"has the assets \['AAPL', 'JPM', 'XOM'\]; got .*'MSFT'"):
+        pipeline(2, history=load_bundled(("AAPL", "MSFT", "XOM")))
 
 
 def test_guidance_strengthens_the_condition(pipeline):

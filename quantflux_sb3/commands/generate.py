@@ -1,4 +1,4 @@
-"""``quantflux generate``: synthetic prices from a saved generator."""
+"""``quantflux generate``: synthetic prices from a saved generator, by regime, volatility or scenario; and its card."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,28 +16,103 @@ def generate(argv: list[str]) -> int:
     :param argv: arguments after ``generate``
     :return: exit code
     """
-    parser = ArgumentParser(prog="quantflux generate", exit_on_error=False, description="Synthetic prices from a generator.")
-    parser.add_argument("--generator", type=str, required=True, help="folder of a saved RegimeDDPMPipeline")
-    parser.add_argument("--out", type=str, required=True, help="file to write: .csv, .csv.gz or .parquet")
-    parser.add_argument("--paths", type=int, default=10, help="number of paths")
-    parser.add_argument("--days", type=int, default=252, help="days of each path")
-    parser.add_argument("--regime", type=str, default=None, help="bull, bear, volatile or sideways (default: free)")
-    parser.add_argument("--volatility", type=float, default=None, help="annual volatility of the market, such as 0.25")
-    parser.add_argument("--seed", type=int, default=0, help="of the paths")
-    options = parse(parser, argv)
-    writer = _writer(options.out)
-    import torch
-
+    options = parse(_parser(), argv)
+    if options.out is None and not options.report:
+        raise ValueError("Nothing to do: give --out FILE for prices, --report for the generator's card, or both.")
+    if options.scenario is not None and (options.regime is not None or options.volatility is not None):
+        raise ValueError("--scenario sets regimes and volatility itself; leave out --regime and --volatility.")
+    writer = _writer(options.out) if options.out is not None else None
+    picture = _picture_path(options)
     from quantflux_sb3.diffusion import RegimeDDPMPipeline
-    from quantflux_sb3.disk import write_whole
 
     pipeline = RegimeDDPMPipeline.from_pretrained(options.generator)
-    generator = torch.Generator().manual_seed(options.seed)
-    drawn = pipeline(options.paths, options.days, regimes=options.regime, volatility=options.volatility, generator=generator)
-    table = price_table(drawn.returns, drawn.benchmark_returns, pipeline.state.record.assets, pipeline.state.record.benchmark)
-    write_whole(options.out, writer(table))
-    print(f"wrote {options.paths} paths of {options.days} days to {options.out}")
+    if writer is not None:
+        _write_prices(options, pipeline, writer, picture)
+    if options.report:
+        _write_report(options, pipeline)
     return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="quantflux generate", exit_on_error=False, description="Synthetic prices from a generator.")
+    parser.add_argument("--generator", type=str, required=True, help="folder of a saved RegimeDDPMPipeline")
+    parser.add_argument("--out", type=str, default=None, help="file to write: .csv, .csv.gz or .parquet")
+    parser.add_argument("--paths", type=int, default=10, help="number of paths")
+    parser.add_argument("--days", type=int, default=None, help="days of each path (default: the scenario's, or 252)")
+    parser.add_argument(
+        "--scenario", type=str, default=None,
+        help="crash-2008, shock-2020, grinding-bear, rate-shock-sideways, parts such as bull:63,volatile:21:0.45, or markov: "
+        "regimes drawn from the chain of the training years",
+    )  # fmt: skip
+    parser.add_argument("--regime", type=str, default=None, help="bull, bear, volatile or sideways (default: free)")
+    parser.add_argument("--volatility", type=float, default=None, help="annual volatility of the market, such as 0.25")
+    parser.add_argument("--picture", type=str, default=None, help=".png of the paths (default with --scenario: by --out)")
+    parser.add_argument("--report", action="store_true", help="measure the generator; writes card.html next to its weights")
+    parser.add_argument("--prices", type=str, default=None, help="with --report: file that the generator was trained on")
+    parser.add_argument("--seed", type=int, default=0, help="of the paths")
+    return parser
+
+
+def _write_prices(options: Any, pipeline: Any, writer: Any, picture: Path | None) -> None:
+    from quantflux_sb3.disk import write_whole
+
+    drawn, regimes = _draw(options, pipeline)
+    record = pipeline.state.record
+    write_whole(options.out, writer(price_table(drawn.returns, drawn.benchmark_returns, record.assets, record.benchmark)))
+    n_paths, n_days = drawn.benchmark_returns.shape
+    print(f"wrote {n_paths} paths of {n_days} days to {options.out}")
+    if picture is not None:
+        from quantflux_sb3.evaluation.generator_card import fan_of_paths, to_png
+
+        write_whole(picture, to_png(fan_of_paths(drawn.benchmark_returns, record.benchmark, regimes)))
+        print(f"wrote {picture}")
+
+
+def _draw(options: Any, pipeline: Any) -> tuple[Any, np.ndarray | None]:
+    """Paths, and the regime of each day if it is the same in all paths."""
+    import torch
+
+    from quantflux_sb3.diffusion.scenarios import Scenario, markov_regimes
+
+    generator = torch.Generator().manual_seed(options.seed)
+    n_days = 252 if options.days is None else options.days
+    if options.scenario == "markov":
+        rng = np.random.default_rng(options.seed)
+        if options.paths < 1 or n_days < 1:
+            raise ValueError(f"--paths and --days must be whole numbers >= 1; got {options.paths} and {n_days}.")
+        return pipeline(options.paths, n_days, markov_regimes(pipeline, options.paths, n_days, rng), generator=generator), None
+    if options.scenario is None:
+        drawn = pipeline(options.paths, n_days, options.regime, options.volatility, generator)
+        return drawn, None
+    scenario = Scenario.named(options.scenario)
+    if options.days is not None:
+        scenario = scenario.scaled(options.days)
+    return scenario.generate(pipeline, options.paths, generator), scenario.regimes
+
+
+def _write_report(options: Any, pipeline: Any) -> None:
+    from quantflux_sb3.evaluation.generator_card import write_card
+    from quantflux_sb3.market import load_market
+
+    record = pipeline.state.record
+    market = load_market(record.assets, record.benchmark, None, None, options.prices, offline=True)
+    inside = (market.dates >= np.datetime64(record.train_start)) & (market.dates <= np.datetime64(record.train_end))
+    rows = np.flatnonzero(inside)
+    if not len(rows):
+        raise ValueError(f"The prices have no day of the training span, {record.train_start} to {record.train_end}.")
+    print(f"wrote {write_card(options.generator, pipeline, market.window(rows[0], rows[-1] + 1), options.seed)}")
+
+
+def _picture_path(options: Any) -> Path | None:
+    if options.picture is None:
+        with_scenario = options.scenario is not None and options.out is not None
+        return Path(options.out.removesuffix(".gz")).with_suffix(".png") if with_scenario else None
+    if options.out is None:
+        raise ValueError("--picture shows the paths of --out; give --out as well.")
+    path = Path(options.picture)
+    if path.suffix != ".png" or not path.resolve().parent.is_dir():
+        raise ValueError(f"--picture must name a .png in an existing folder; got '{path}'.")
+    return path
 
 
 def price_table(returns: np.ndarray, benchmark_returns: np.ndarray, assets: tuple[str, ...], benchmark: str) -> pd.DataFrame:

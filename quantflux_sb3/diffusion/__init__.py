@@ -12,8 +12,12 @@ from quantflux_sb3.diffusion.config import GeneratorConfig
 _HOMES = {
     "RegimeDDPMOutput": "pipeline",
     "RegimeDDPMPipeline": "pipeline",
+    "Scenario": "scenarios",
+    "SyntheticMarkets": "synthetic",
+    "figures": "quality",
+    "quality_table": "quality",
     "summary": "quality",
-    "synthetic_markets": "scenarios",
+    "synthetic_markets": "synthetic",
     "train_generator": "training",
 }
 

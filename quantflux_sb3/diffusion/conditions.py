@@ -17,6 +17,8 @@ KINDS = ("none", "regime", "volatility", "both")
 N_MAPS = len(REGIMES) + 2
 #: Gaussian score beyond which a volatility is not shown to the network but scales the returns.
 SCORE_BOUND = 2.0
+#: Annualised volatilities at which the dial is checked.
+DIAL_VOLATILITIES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +49,13 @@ class VolatilityScale:
 
     :param table: quantiles of the log mean absolute market return around a day (1, n_grid)
     :param log_ratio: log of standard deviation over mean absolute return (1,)
+    :param dial: what is added to log volatilities so that ``DIAL_VOLATILITIES`` come out as asked: without a regime, then
+        for each of them (1 + n_regimes, n_dial)
     """
 
     table: np.ndarray
     log_ratio: np.ndarray
+    dial: np.ndarray
 
     @classmethod
     def fit(cls, market_logs: np.ndarray) -> "VolatilityScale":
@@ -59,10 +64,21 @@ class VolatilityScale:
         """
         absolute = log_volatility(market_logs, CONDITION_HALF_WIDTH)
         deviation = 0.5 * np.log(kernel_mean(market_logs**2, triangular_kernel(CONDITION_HALF_WIDTH)) + 1e-12)
-        return cls(quantile_table(absolute), np.array([(deviation - absolute).mean()]))
+        dial = np.zeros((1 + len(REGIMES), len(DIAL_VOLATILITIES)))
+        return cls(quantile_table(absolute), np.array([(deviation - absolute).mean()]), dial)
 
     def training_scores(self, market_logs: np.ndarray) -> np.ndarray:
         return to_gaussian(log_volatility(market_logs, CONDITION_HALF_WIDTH), self.table)
+
+    def annualised(self, market_logs: np.ndarray) -> np.ndarray:
+        """
+        The volatility condition that days of a real market stand for: it looks at the days around each, so that it describes
+        a past and forecasts nothing.
+
+        :param market_logs: log returns of the benchmark (n_days, 1)
+        :return: annualised volatility (n_days,)
+        """
+        return np.exp(log_volatility(market_logs, CONDITION_HALF_WIDTH) + self.log_ratio)[:, 0] * np.sqrt(TRADING_DAYS)
 
     def scores(self, volatility: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -73,6 +89,17 @@ class VolatilityScale:
         low, high = np.interp((-SCORE_BOUND, SCORE_BOUND), GRID, self.table[0])
         inside = np.clip(logs, low, high)
         return to_gaussian(inside, self.table), logs - inside
+
+    def correction(self, volatility: np.ndarray, regimes: np.ndarray | None) -> np.ndarray:
+        """
+        :param volatility: annualised (...)
+        :param regimes: indices (...), or None
+        :return: added to log volatilities (..., 1)
+        """
+        known = np.log(DIAL_VOLATILITIES)
+        each = np.stack([np.interp(np.log(volatility), known, dial) for dial in self.dial])
+        which = np.zeros(volatility.shape, dtype=np.int64) if regimes is None else 1 + regimes
+        return np.take_along_axis(each, which[None], axis=0)[0][..., None]
 
 
 def parse_regimes(regimes: str | np.ndarray | None, n_paths: int, n_days: int) -> np.ndarray | None:
@@ -122,8 +149,10 @@ def build_conditions(
     kind = (regimes is not None) + 2 * (volatility is not None)
     one_hot = np.zeros((n_paths, n_days, len(REGIMES))) if regimes is None else np.eye(len(REGIMES))[regimes]
     nothing = np.zeros((n_paths, n_days, 1))
-    scores, log_scale = (nothing, nothing) if volatility is None else scale.scores(volatility)
-    return Conditions(kind, one_hot, scores, log_scale)
+    if volatility is None:
+        return Conditions(kind, one_hot, nothing, nothing)
+    scores, left_over = scale.scores(volatility)
+    return Conditions(kind, one_hot, scores, left_over + scale.correction(volatility, regimes))
 
 
 def _broadcast(name: str, values: np.ndarray, n_paths: int, n_days: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from scipy.ndimage import convolve1d
 
 from quantflux_sb3.diffusion.smoothing import (
     NOISE_REACH,
+    around_mean,
     block_means,
     detrended_noise_kernel,
     fit_taps,
@@ -23,6 +24,8 @@ from quantflux_sb3.diffusion.smoothing import (
 
 #: Days by which the market's volatility path is shifted among the inputs of its drift.
 SHIFTS = (-16, -8, -4, 0, 4, 8, 16)
+#: Days to each side over which the slow part of the market's noise is taken.
+SLOW_DAYS = 32
 #: Bound of the log scale that coupling gives.
 COUPLING_BOUND = 0.6
 MEAN_ABSOLUTE = float(np.sqrt(2.0 / np.pi))
@@ -49,38 +52,54 @@ class DailyModel:
     @classmethod
     def fit(cls, noise: np.ndarray, paths: np.ndarray) -> "DailyModel":
         """
-        :param noise: daily parts of the training market (n_days, n_series)
-        :param paths: its volatility paths (n_days, n_series)
+        :param noise: daily parts of the training market, per draw of its paths (n_draws, n_days, n_series)
+        :param paths: the volatility paths (n_draws, n_days, n_series)
         """
-        raw = kernel_mean(noise[:, :1], trend_kernel())
+        raw = kernel_mean(noise[..., 0].T, trend_kernel())
         moments = np.array([raw.mean(), raw.std()])
         trend = (raw - moments[0]) / moments[1]
         taps = fit_taps(trend)
-        inputs = _drift_inputs(upsample(block_means(trend), taps)[: len(trend), 0], paths[:, 0])
-        drift = np.linalg.lstsq(inputs, noise[:, 0], rcond=None)[0]
-        spread = np.array([(noise[:, 0] - inputs @ drift).std()])
-        mixing = np.linalg.cholesky(np.corrcoef(noise.T) + 1e-9 * np.eye(noise.shape[1]))
+        smooth = upsample(block_means(trend), taps)[: len(trend)].T
+        inputs = _drift_inputs(smooth, paths[..., 0]).reshape(smooth.size, -1)
+        market = noise[..., 0].reshape(-1)
+        drift = np.linalg.lstsq(inputs, market, rcond=None)[0]
+        spread = np.array([(market - inputs @ drift).std()])
+        n_series = noise.shape[-1]
+        mixing = np.linalg.cholesky(np.corrcoef(noise.reshape(-1, n_series).T) + 1e-9 * np.eye(n_series))
         return cls(moments, taps, drift, spread, mixing, np.zeros_like(mixing))
 
     def trend(self, noise: np.ndarray) -> np.ndarray:
         """
-        :param noise: daily parts (n_days, n_series)
-        :return: the market's trend path (n_days, 1), standardised
+        :param noise: daily parts per draw (n_draws, n_days, n_series)
+        :return: the market's trend path (n_draws, n_days), standardised
         """
-        return (kernel_mean(noise[:, :1], trend_kernel()) - self.trend_moments[0]) / self.trend_moments[1]
+        return ((kernel_mean(noise[..., 0].T, trend_kernel()) - self.trend_moments[0]) / self.trend_moments[1]).T
 
-    def sample(self, paths: np.ndarray, trend: np.ndarray, shift: np.ndarray | float, white: np.ndarray) -> np.ndarray:
+    def innovations(self, white: np.ndarray) -> np.ndarray:
+        """
+        :param white: independent Gaussian noise (n_paths, n_days + 2 * NOISE_REACH, n_series)
+        :return: the same without the trend's share of the market's (n_paths, n_days, n_series)
+        """
+        around = convolve1d(white[..., 0], detrended_noise_kernel(), axis=1, mode="constant")
+        inner = slice(NOISE_REACH, white.shape[1] - NOISE_REACH)
+        return np.concatenate([around[:, inner, None], white[:, inner, 1:]], axis=-1)
+
+    def sample(
+        self, paths: np.ndarray, trend: np.ndarray, shift: np.ndarray | float, strays: np.ndarray | float,
+        innovations: np.ndarray,
+    ) -> np.ndarray:  # fmt: skip
         """
         :param paths: volatility paths (n_paths, n_days, n_series)
         :param trend: trend path (n_paths, n_days)
         :param shift: further drift of the market's noise (n_paths, n_days)
-        :param white: independent Gaussian noise (n_paths, n_days + 2 * NOISE_REACH, n_series)
+        :param strays: change of the slow part of the market's noise; -1 removes it (n_paths, n_days)
+        :param innovations: of :meth:`innovations` (n_paths, n_days, n_series)
         :return: daily parts (n_paths, n_days, n_series)
         """
-        inner = slice(NOISE_REACH, NOISE_REACH + paths.shape[1])
-        around = convolve1d(white[..., 0], detrended_noise_kernel(), axis=1, mode="constant")[:, inner]
-        market = _drift_inputs(trend, paths[..., 0]) @ self.drift + shift + self.spread * around
-        mixed = np.concatenate([market[..., None], white[:, inner, 1:]], axis=-1) @ self.mixing.T
+        market = _drift_inputs(trend, paths[..., 0]) @ self.drift + self.spread * innovations[..., 0]
+        if np.any(strays):
+            market = market + strays * around_mean(market[..., None], SLOW_DAYS)[..., 0]
+        mixed = np.concatenate([(market + shift)[..., None], innovations[..., 1:]], axis=-1) @ self.mixing.T
         return self._couple(mixed)
 
     def with_coupling(self, coupling: np.ndarray) -> "DailyModel":

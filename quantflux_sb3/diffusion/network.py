@@ -1,4 +1,4 @@
-"""The denoising network: diffusers' UNet1DModel with three changes that are reapplied whenever it is loaded."""
+"""The denoising network: diffusers' UNet1DModel with two changes that are reapplied whenever it is loaded."""
 
 from pathlib import Path
 
@@ -40,13 +40,10 @@ def build_unet(n_series: int, config: GeneratorConfig) -> UNet1DModel:
 
 def adapt_unet(unet: UNet1DModel) -> UNet1DModel:
     """
-    Let amplitude through (OutConv1DBlock ends in a GroupNorm, which removes it), use SiLU for Mish (a third faster), and
-    continue the ends of what it sees instead of padding with zeros, which shrinks the variance of paths near them.
+    Let amplitude through (OutConv1DBlock ends in a GroupNorm, which removes it), and use SiLU for Mish (a third faster).
     """
     unet.out_block.final_conv1d_gn = nn.Identity()
     for module in unet.modules():
-        if isinstance(module, nn.Conv1d):
-            module.padding_mode = "replicate"
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Mish):
                 setattr(module, name, nn.SiLU())

@@ -16,6 +16,7 @@ from quantflux_sb3.diffusion.config import BLOCK_DAYS
 from quantflux_sb3.diffusion.network import load_unet
 from quantflux_sb3.diffusion.sampling import PathSampler
 from quantflux_sb3.diffusion.state import ARRAYS_FILE, RECORD_FILE, GeneratorState
+from quantflux_sb3.market.data import MarketData
 
 _FILES = ("model_index.json", RECORD_FILE, ARRAYS_FILE, "unet/config.json", "unet/diffusion_pytorch_model.safetensors")
 
@@ -67,6 +68,7 @@ class RegimeDDPMPipeline(DiffusionPipeline):
         guidance_scale: float | None = None,
         num_inference_steps: int | None = None,
         batch_size: int = 256,
+        history: MarketData | np.ndarray | None = None,
         return_dict: bool = True,
     ) -> RegimeDDPMOutput | tuple[np.ndarray, np.ndarray]:
         """
@@ -79,6 +81,8 @@ class RegimeDDPMPipeline(DiffusionPipeline):
             Calibration was done at the config's.
         :param num_inference_steps: denoising steps; the config's if not given
         :param batch_size: paths per call of the network; changes the speed only
+        :param history: days that the paths continue: a market with the generator's assets, or simple returns, benchmark first
+            (n_history_days, 1 + n_assets); a window of them at least. Their volatility and trend are continued.
         :param return_dict: give a :class:`RegimeDDPMOutput` and not a tuple
         :return: simple returns
         :raises ValueError: if an argument makes no sense; the text says which
@@ -88,18 +92,33 @@ class RegimeDDPMPipeline(DiffusionPipeline):
         if guidance_scale is not None and not 0.0 <= guidance_scale < np.inf:
             raise ValueError(f"`guidance_scale` must be a number >= 0; got {guidance_scale}.")
         length = max(-(-n_days // BLOCK_DAYS) * BLOCK_DAYS, self.state.config.window)  # whole blocks, a window at least
+        parsed = parse_regimes(regimes, n_paths, n_days), parse_volatility(volatility, n_paths, n_days)
+        past = None if history is None else self.state.encode_history(history, n_paths, _numpy_generator(generator))
+        before = 0 if past is None else self.state.config.window
         conditions = build_conditions(
-            _extend(parse_regimes(regimes, n_paths, n_days), length),
-            _extend(parse_volatility(volatility, n_paths, n_days), length),
-            self.state.volatility_scale, n_paths, length,
-        )  # fmt: skip
-        sampler = PathSampler(self.unet, self.scheduler, self.state.config, self.state.continuation)
-        raw = sampler.sample(conditions.maps, generator, guidance_scale, num_inference_steps, batch_size, self.progress_bar)
-        shape = self.state.noise_shape(n_paths, length)
+            *(_extend(values, before, length) for values in parsed), self.state.volatility_scale, n_paths, before + length
+        )
+        sampler = PathSampler(self.unet, self.scheduler, self.state.config, self.state.continuation, self.state.memory)
+        raw = sampler.sample(
+            conditions.maps, generator, guidance_scale, num_inference_steps, batch_size, self.progress_bar, past
+        )
+        shape = self.state.noise_shape(n_paths, before + length)
         white = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()
-        simple = np.expm1(self.state.assemble(raw, conditions, white)[:, :n_days])
+        simple = np.expm1(self.state.assemble(raw, conditions, white)[:, before : before + n_days])
         output = RegimeDDPMOutput(np.ascontiguousarray(simple[..., 1:]), np.ascontiguousarray(simple[..., 0]))
         return output if return_dict else (output.returns, output.benchmark_returns)
+
+    def log_returns(self, n_paths: int, n_days: int | None = None, **kwargs: Any) -> np.ndarray:
+        """
+        The same paths as log returns of all series, the form that the quality figures take.
+
+        :param n_paths: paths to draw
+        :param n_days: length of each; one window if not given
+        :param kwargs: of :meth:`__call__`
+        :return: log returns, benchmark first (n_paths, n_days, 1 + n_assets)
+        """
+        returns, benchmark = self(n_paths, n_days, **kwargs, return_dict=False)
+        return np.log1p(np.concatenate([benchmark[..., None], returns], axis=-1))
 
     def check_unseen(self, dates: np.ndarray) -> None:
         """
@@ -150,9 +169,13 @@ class RegimeDDPMPipeline(DiffusionPipeline):
             diffusers_logging.enable_progress_bar()
 
 
-def _extend(values: np.ndarray | None, length: int) -> np.ndarray | None:
-    """Repeat the last day's condition up to a length."""
-    return None if values is None else np.pad(values, ((0, 0), (0, length - values.shape[1])), mode="edge")
+def _extend(values: np.ndarray | None, before: int, length: int) -> np.ndarray | None:
+    """Repeat the first day's condition before, and the last day's up to a length."""
+    return None if values is None else np.pad(values, ((0, 0), (before, length - values.shape[1])), mode="edge")
+
+
+def _numpy_generator(generator: torch.Generator | None) -> np.random.Generator:
+    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
 
 
 def _positive_int(name: str, value: Any) -> int:

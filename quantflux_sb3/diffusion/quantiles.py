@@ -5,13 +5,14 @@ A table lists the values at Gaussian scores ``GRID``; between them maps are line
 other. Scores beyond the sample's extremes give the extremes: the tables invent no tails.
 """
 
-from collections.abc import Callable
-
 import numpy as np
+from numba import njit
 from scipy.special import ndtri
 
 #: Gaussian scores at which quantiles are listed.
 GRID = np.linspace(-4.0, 4.0, 641)
+#: Even buckets over a table's range, each of which knows where in the table to look.
+N_BUCKETS = 2048
 
 
 def quantile_table(values: np.ndarray) -> np.ndarray:
@@ -33,7 +34,7 @@ def to_gaussian(values: np.ndarray, table: np.ndarray) -> np.ndarray:
     :param table: quantiles (n_series, n_grid)
     :return: Gaussian scores (..., n_series)
     """
-    return _each_series(lambda series, i: np.interp(series, table[i], GRID), values)
+    return _interpolate(values, table, np.broadcast_to(GRID, table.shape), 0.0)
 
 
 def from_gaussian(scores: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -42,7 +43,7 @@ def from_gaussian(scores: np.ndarray, table: np.ndarray) -> np.ndarray:
     :param table: quantiles (n_series, n_grid)
     :return: values (..., n_series)
     """
-    return _each_series(lambda series, i: np.interp(series, GRID, table[i]), scores)
+    return _interpolate(scores, np.broadcast_to(GRID, table.shape), table, 0.0)
 
 
 def match_quantiles(values: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -54,16 +55,46 @@ def match_quantiles(values: np.ndarray, source: np.ndarray, target: np.ndarray) 
     :param target: quantiles wanted (n_series, n_grid)
     :return: mapped values (..., n_series)
     """
-
-    def match(series: np.ndarray, i: int) -> np.ndarray:
-        beyond = series - np.clip(series, source[i, 0], source[i, -1])
-        return np.interp(series, source[i], target[i]) + beyond
-
-    return _each_series(match, values)
+    return _interpolate(values, source, target, 1.0)
 
 
-def _each_series(function: Callable[[np.ndarray, int], np.ndarray], values: np.ndarray) -> np.ndarray:
-    return np.stack([function(values[..., i], i) for i in range(values.shape[-1])], axis=-1)
+def _interpolate(values: np.ndarray, source: np.ndarray, target: np.ndarray, slope_beyond: float) -> np.ndarray:
+    rows = np.ascontiguousarray(values, dtype=np.float64).reshape(-1, values.shape[-1])
+    tables = (np.ascontiguousarray(table, dtype=np.float64) for table in (source, target))
+    return _interpolate_rows(rows, *tables, slope_beyond).reshape(values.shape)
+
+
+@njit(cache=True)
+def _interpolate_rows(values: np.ndarray, source: np.ndarray, target: np.ndarray, slope_beyond: float) -> np.ndarray:
+    """``np.interp`` per column. Even buckets over the source's range say where to look, which saves most of the search."""
+    n_rows, n_series = values.shape
+    last = source.shape[1] - 1
+    out = np.empty_like(values)
+    hint = np.empty(N_BUCKETS + 1, dtype=np.int64)
+    for series in range(n_series):
+        knots, images = source[series], target[series]
+        low, high = knots[0], knots[last]
+        per_unit = N_BUCKETS / (high - low)
+        at = 0
+        for bucket in range(N_BUCKETS + 1):
+            while at < last - 1 and knots[at + 1] <= low + bucket / per_unit:
+                at += 1
+            hint[bucket] = at
+        for row in range(n_rows):
+            value = values[row, series]
+            if value <= low:
+                out[row, series] = images[0] + slope_beyond * (value - low)
+            elif value >= high:
+                out[row, series] = images[last] + slope_beyond * (value - high)
+            else:
+                at = hint[int((value - low) * per_unit)]
+                while at < last - 1 and knots[at + 1] <= value:
+                    at += 1
+                while at > 0 and knots[at] > value:
+                    at -= 1
+                share = (value - knots[at]) / (knots[at + 1] - knots[at])
+                out[row, series] = images[at] + share * (images[at + 1] - images[at])
+    return out
 
 
 def transport_map(source: np.ndarray, target: np.ndarray) -> np.ndarray:

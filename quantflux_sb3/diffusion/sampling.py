@@ -19,18 +19,21 @@ class PathSampler:
     :param scheduler: of diffusers; anything that knows v-prediction and custom timesteps
     :param config: settings of the generator
     :param continuation: regression of a window on its history per channel (n_channels, n_blocks, n_history_blocks)
+    :param memory: what the whole window before adds to that (n_channels, n_blocks, n_blocks)
     """
 
     def __init__(
-        self, unet: UNet1DModel, scheduler: SchedulerMixin, config: GeneratorConfig, continuation: np.ndarray
+        self, unet: UNet1DModel, scheduler: SchedulerMixin, config: GeneratorConfig, continuation: np.ndarray,
+        memory: np.ndarray,
     ):  # fmt: skip
         self.unet, self.scheduler, self.config = unet, scheduler, config
-        self.continuation = torch.from_numpy(continuation).float()
+        self.continuation, self.memory = torch.from_numpy(continuation).float(), torch.from_numpy(memory).float()
 
     @torch.no_grad()
     def sample(
         self, maps: np.ndarray, generator: torch.Generator | None, guidance_scale: float | None = None,
         num_inference_steps: int | None = None, batch_size: int = 256, progress: Callable = iter,
+        history: np.ndarray | None = None,
     ) -> np.ndarray:  # fmt: skip
         """
         :param maps: condition maps (n_paths, n_blocks, n_maps)
@@ -39,6 +42,7 @@ class PathSampler:
         :param num_inference_steps: the config's if not given
         :param batch_size: paths per call of the network
         :param progress: wraps the list of windows, for a progress bar
+        :param history: paths of the first window, which then is not drawn (n_paths, n_window_blocks, n_series + 1)
         :return: raw paths (n_paths, n_blocks, n_series + 1)
         """
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
@@ -49,14 +53,20 @@ class PathSampler:
         padding = (margin, len(starts) * window - n_blocks + margin)
         inputs = torch.from_numpy(np.pad(maps, ((0, 0), padding, (0, 0)), mode="edge")).float().transpose(1, 2)
         paths = torch.zeros(n_paths, self.unet.config.out_channels, len(starts) * window)
-        for start in progress(starts):
+        if history is not None:
+            paths[..., :window] = torch.from_numpy(history * self.config.path_scale).float().transpose(1, 2)
+        for start in progress(starts[history is not None :]):
             # Noise for all paths at once: the batch size then changes nothing but the speed.
             noise = randn_tensor((n_paths, paths.shape[1], window + 2 * margin), generator=generator)
             for rows in torch.arange(n_paths).split(batch_size):
-                history = paths[rows, :, start - margin : start] if start else None
+                before = paths[rows, :, start - window : start] if start else None
+                history = before[..., -margin:] if start else None
                 context = inputs[rows, :, start : start + window + 2 * margin]
                 drawn = self._denoise(noise[rows], context, history, guidance, steps, generator)
-                paths[rows, :, start : start + window] = self._continue(drawn.cpu(), history)
+                drawn = self._continue(drawn.cpu(), history)
+                if start and not maps[..., -1].any():  # a given volatility leaves no more to be remembered
+                    drawn = drawn + torch.einsum("nch,cwh->ncw", before, self.memory)
+                paths[rows, :, start : start + window] = drawn
         return paths.transpose(1, 2).numpy().astype(np.float64)[:, :n_blocks] / self.config.path_scale
 
     def _continue(self, drawn: torch.Tensor, history: torch.Tensor | None) -> torch.Tensor:

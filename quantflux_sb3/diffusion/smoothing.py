@@ -41,6 +41,18 @@ def kernel_mean(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return convolve1d(values, kernel, axis=0, mode="constant") / weight[:, None]
 
 
+def around_mean(values: np.ndarray, reach: int) -> np.ndarray:
+    """
+    Mean of the rows up to ``reach`` away, of those that exist.
+
+    :param values: (n, length, n_channels)
+    """
+    length = values.shape[1]
+    total = np.concatenate([np.zeros_like(values[:, :1]), values.cumsum(axis=1)], axis=1)
+    first, stop = np.maximum(np.arange(length) - reach, 0), np.minimum(np.arange(length) + reach + 1, length)
+    return (total[:, stop] - total[:, first]) / (stop - first)[:, None]
+
+
 def log_volatility(values: np.ndarray, half_width: int) -> np.ndarray:
     """
     Log of the kernel-weighted mean absolute value: robust, because a crash enters linearly and not squared.

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from quantflux_sb3.diffusion.calibration import Calibration, drift_inputs
+from quantflux_sb3.diffusion.calibration import Calibration, drift_inputs, lasting
 from quantflux_sb3.diffusion.conditions import KINDS, Conditions, VolatilityScale
 from quantflux_sb3.diffusion.config import GeneratorConfig
 from quantflux_sb3.diffusion.daily import DailyModel
 from quantflux_sb3.diffusion.representation import Representation
-from quantflux_sb3.diffusion.smoothing import NOISE_REACH, upsample
+from quantflux_sb3.diffusion.smoothing import NOISE_REACH, block_means, upsample
+from quantflux_sb3.market.data import MarketData
 
+#: Days of a history that are looked at, and draws of its volatility that paths share.
+MOST_HISTORY_DAYS, HISTORY_DRAWS = 1000, 16
 RECORD_FILE, ARRAYS_FILE = "generator.json", "generator.safetensors"
 
 
@@ -56,7 +59,10 @@ class GeneratorState:
     :param volatility_scale: annualised volatility to scores
     :param transitions: daily transition probabilities of the training regimes (n_regimes, n_regimes)
     :param regime_shares: share of training days per regime (n_regimes,)
+    :param regime_volatility: annual volatility of the benchmark on training days of each regime (n_regimes,)
+    :param beta: of the assets to the benchmark (n_assets,)
     :param continuation: regression of a window's path on its history per channel (n_channels, n_blocks, n_history_blocks)
+    :param memory: what the window before adds to that regression (n_channels, n_blocks, n_blocks)
     :param calibrations: one per kind of condition, empty before calibration
     """
 
@@ -67,7 +73,10 @@ class GeneratorState:
     volatility_scale: VolatilityScale
     transitions: np.ndarray
     regime_shares: np.ndarray
+    regime_volatility: np.ndarray
+    beta: np.ndarray
     continuation: np.ndarray
+    memory: np.ndarray
     calibrations: tuple[Calibration, ...] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -117,33 +126,64 @@ class GeneratorState:
         """
         calibration = self.calibrations[conditions.kind]
         blocks = calibration.paths.apply(raw, conditions.maps)
-        noise = self.sample_noise(blocks, white, drift_inputs(conditions.regimes) @ calibration.drift)
-        logs = self.representation.decode(self.daily_paths(blocks), noise)
-        return calibration.returns.apply(logs) * np.exp(conditions.log_scale)
+        innovations = self.daily.innovations(white)
+        logs = self.decode(blocks, innovations, conditions.regimes, calibration.drift, calibration.strays)
+        return calibration.returns.apply(logs, self.config.window) * np.exp(conditions.log_scale)
 
-    def daily_paths(self, blocks: np.ndarray) -> np.ndarray:
+    def decode(
+        self, blocks: np.ndarray, innovations: np.ndarray, one_hot: np.ndarray, drift: np.ndarray, strays: np.ndarray
+    ) -> np.ndarray:
         """
-        :param blocks: calibrated paths (n_paths, n_blocks, n_series + 1)
-        :return: daily volatility paths (n_paths, n_days, n_series)
-        """
-        return upsample(blocks[..., :-1], self.representation.taps)
+        From calibrated paths to log returns that are not calibrated yet.
 
-    def sample_noise(self, blocks: np.ndarray, white: np.ndarray, drift: np.ndarray | float = 0.0) -> np.ndarray:
-        """
         :param blocks: calibrated paths (n_paths, n_blocks, n_series + 1)
-        :param white: Gaussian noise (n_paths, n_days + 2 * NOISE_REACH, n_series)
-        :param drift: further drift of the market (n_paths, n_days)
-        :return: daily parts (n_paths, n_days, n_series)
+        :param innovations: of the daily model (n_paths, n_days, n_series)
+        :param one_hot: regime per day (n_paths, n_days, n_regimes); zero if not given
+        :param drift: see :class:`Calibration`
+        :param strays: see :class:`Calibration`
+        :return: log returns, benchmark first (n_paths, n_days, n_series)
         """
+        paths = upsample(blocks[..., :-1], self.representation.taps)
         trend = upsample(blocks[..., -1:], self.daily.trend_taps)[..., 0]
-        return self.daily.sample(self.daily_paths(blocks), trend, drift, white)
+        noise = self.daily.sample(paths, trend, drift_inputs(one_hot) @ drift, lasting(one_hot) @ strays, innovations)
+        return self.representation.decode(paths, noise)
+
+    def encode_history(self, history: MarketData | np.ndarray, n_paths: int, rng: np.random.Generator) -> np.ndarray:
+        """
+        :param history: see :meth:`RegimeDDPMPipeline.__call__`
+        :param n_paths: paths that continue it
+        :param rng: of the draws of its volatility
+        :return: paths of its last window (n_paths, n_blocks, n_series + 1)
+        :raises ValueError: if the history does not fit
+        """
+        logs = self._history_logs(history)[-MOST_HISTORY_DAYS:]
+        drawn = [self.representation.encode(logs, rng) for _ in range(min(n_paths, HISTORY_DRAWS))]
+        paths, noise = (np.stack(part) for part in zip(*drawn, strict=True))
+        channels = np.concatenate([paths, self.daily.trend(noise)[..., None]], axis=-1)
+        return block_means(channels[:, -self.config.window :])[np.arange(n_paths) % len(drawn)]
+
+    def _history_logs(self, history: MarketData | np.ndarray) -> np.ndarray:
+        if isinstance(history, MarketData):
+            if history.assets != self.record.assets:
+                raise ValueError(f"The generator has the assets {list(self.record.assets)}; got {list(history.assets)}.")
+            history = np.column_stack([history.benchmark_returns, history.returns])
+        values, n_series = np.asarray(history, dtype=np.float64), 1 + len(self.record.assets)
+        if values.ndim != 2 or values.shape[1] != n_series or len(values) < self.config.window:
+            raise ValueError(
+                f"`history` has shape {values.shape}; expected at least {self.config.window} days x {n_series} series, "
+                f"{self.record.benchmark} first, then {list(self.record.assets)}."
+            )
+        if not np.isfinite(values).all() or values.min() <= -1.0:
+            row = int(np.argwhere(~np.isfinite(values) | (values <= -1.0))[0][0])
+            raise ValueError(f"`history` must be finite simple returns above -1; first bad row is {row}. Fill or drop it.")
+        return np.log1p(values)
 
     def noise_shape(self, n_paths: int, n_days: int) -> tuple[int, int, int]:
         """Shape of the white noise that paths need."""
         return n_paths, n_days + 2 * NOISE_REACH, 1 + len(self.record.assets)
 
 
-_PLAIN = ("transitions", "regime_shares", "continuation")
+_PLAIN = ("transitions", "regime_shares", "regime_volatility", "beta", "continuation", "memory")
 _PARTS = {"representation": Representation, "daily": DailyModel, "volatility_scale": VolatilityScale}
 
 

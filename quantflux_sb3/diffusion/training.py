@@ -2,29 +2,23 @@
 
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import UNet1DModel
+from accelerate import Accelerator
+from diffusers import SchedulerMixin, UNet1DModel
 from diffusers.training_utils import EMAModel
 from torch.nn.functional import mse_loss
 from tqdm import tqdm
 
-from quantflux_sb3.diffusion.calibration import (
-    COUPLING_RATE,
-    COUPLING_ROUNDS,
-    DRIFT_ROUNDS,
-    Calibration,
-    PathCalibration,
-    ReturnCalibration,
-    drift_gap,
-    drift_inputs,
-    size_gap,
-)
+from quantflux_sb3.diffusion.checkpoints import Stopping, load_checkpoint, save_checkpoint
 from quantflux_sb3.diffusion.conditions import KINDS
 from quantflux_sb3.diffusion.config import MIN_TRAIN_DAYS, GeneratorConfig
-from quantflux_sb3.diffusion.daily import DailyModel
+from quantflux_sb3.diffusion.fitting import calibrate
 from quantflux_sb3.diffusion.network import build_unet, sampling_scheduler, training_scheduler
 from quantflux_sb3.diffusion.pipeline import RegimeDDPMPipeline
 from quantflux_sb3.diffusion.sampling import PathSampler, history_channels
@@ -37,90 +31,48 @@ logger = logging.getLogger(__name__)
 
 #: Windows that the held-out loss is taken on, at fixed noise and timesteps.
 N_HELDOUT = 256
-#: Windows that the coupling is fitted on.
-N_COUPLING = 1000
+#: Numbers that part the streams of random numbers of one seed.
+_FIT, _WEIGHTS, _HELDOUT, _STEPS, _CALIBRATION = range(5)
 
 
 def train_generator(
     market: MarketData, config: GeneratorConfig | None = None, seed: int = 0, progress: bool = False,
-    detector: RegimeDetector | None = None,
+    detector: RegimeDetector | None = None, checkpoint: str | PathLike | None = None,
+    accelerator: Accelerator | None = None,
 ) -> RegimeDDPMPipeline:  # fmt: skip
     """
     Train a generator on every row of a market. Cut it first: ``train_generator(market.until("train"))``.
+
+    Started by ``accelerate launch``, every process trains on batches of its own and gradients are averaged; calibration is
+    done by all of them alike, so that all return the same generator.
 
     :param market: the training market, benchmark and all assets
     :param config: settings; ``GeneratorConfig()`` if not given
     :param seed: of all randomness; the same seed on the same machine gives the same generator
     :param progress: show a progress bar
     :param detector: gives the regimes; ``RuleRegimes()`` if not given
-    :raises ValueError: if the market is too short
+    :param checkpoint: file (.safetensors) that the training's state is written to at every look at the held-out loss; an
+        interrupted training of the same market, settings and seed goes on from there
+    :param accelerator: for another device, several processes or mixed precision, e.g.
+        ``Accelerator(mixed_precision="bf16")``; CUDA in full precision if not given and there, else the CPU
+    :raises ValueError: if the market is too short, or the checkpoint belongs to another training
     """
     config = config or GeneratorConfig()
     least = max(MIN_TRAIN_DAYS, math.ceil(config.context_days / (2.0 * config.holdout)))
     if market.n_days < least:
         raise ValueError(f"A generator needs at least {least} training days; got {market.n_days}. Use a longer history.")
-    rng = np.random.default_rng(seed)
     detector = detector or RuleRegimes()
-    windows = TrainingWindows.build(market, detector, config)
-    unet, record = _train(windows, config, rng, progress)
-    state = replace(windows.state, record=replace(training_record(market, detector, seed), **record))
+    windows = TrainingWindows.build(market, detector, config, np.random.default_rng([seed, _FIT]))
+    accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
+    record = training_record(market, detector, seed)
+    trainer = _Trainer(windows, config, seed, accelerator, Path(checkpoint) if checkpoint else None, record.market_hash)
+    unet, stopping = trainer.train(progress)
+    state = replace(windows.state, record=replace(record, best_step=stopping.best_step, learning_curve=stopping.curve))
     scheduler = sampling_scheduler(config)
-    state = _calibrate(state, windows, PathSampler(unet, scheduler, config, state.continuation), rng)
+    sampler = PathSampler(unet, scheduler, config, state.continuation, state.memory)
+    state = calibrate(state, windows, sampler, np.random.default_rng([seed, _CALIBRATION]))
     # The memory layout of an array decides the last bit of sums over it: use the one that a loaded generator will have.
     return RegimeDDPMPipeline(unet, scheduler, GeneratorState.from_arrays(config, state.record, state.arrays()))
-
-
-def _train(
-    windows: TrainingWindows, config: GeneratorConfig, rng: np.random.Generator, progress: bool
-) -> tuple[UNet1DModel, dict]:
-    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    unet = _seeded_unet(windows.logs.shape[1], config, generator)
-    scheduler = training_scheduler(config)
-    train_stop = int((1.0 - config.holdout) * len(windows.logs)) - config.context_days // 2
-    heldout = _heldout_batch(windows, train_stop, config, rng, generator)
-    optimizer = torch.optim.AdamW(unet.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.n_train_steps)
-    ema = EMAModel(unet.parameters(), decay=config.ema_decay)
-    stopping = _EarlyStopping(config.patience)
-    losses: list[float] = []
-    for step in tqdm(range(1, config.n_train_steps + 1), "training", disable=not progress):
-        batch = _random_batch(
-            windows, windows.rows(rng, config.batch_size, config.context_days, (0, train_stop)), config, rng, generator
-        )
-        loss = _loss(unet, scheduler, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        decay.step()
-        ema.step(unet.parameters())
-        losses.append(loss.item())
-        if step % config.eval_interval == 0 or step == config.n_train_steps:
-            if stopping.look(step, np.mean(losses), _heldout_loss(unet, ema, scheduler, heldout), ema):
-                break
-            losses.clear()
-    for weights, best in zip(unet.parameters(), stopping.best_weights, strict=True):
-        weights.data.copy_(best)
-    logger.info("kept the weights of step %d of %d", stopping.best_step, step)
-    return unet.eval(), {"best_step": stopping.best_step, "learning_curve": stopping.curve}
-
-
-class _EarlyStopping:
-    """Keeps the averaged weights with the lowest held-out loss."""
-
-    def __init__(self, patience: int):
-        self.patience, self.best_step, self.best_loss, self.looks_since = patience, 0, np.inf, 0
-        self.best_weights: list[torch.Tensor] = []
-        self.curve: dict[str, list[float]] = {"step": [], "train_loss": [], "heldout_loss": []}
-
-    def look(self, step: int, train_loss: float, heldout_loss: float, ema: EMAModel) -> bool:
-        """:return: whether to stop"""
-        for values, value in zip(self.curve.values(), (step, float(train_loss), heldout_loss), strict=True):
-            values.append(value)
-        self.looks_since += 1
-        if heldout_loss < self.best_loss:
-            self.best_step, self.best_loss, self.looks_since = step, heldout_loss, 0
-            self.best_weights = [weights.clone() for weights in ema.shadow_params]
-        return self.looks_since >= self.patience
 
 
 @dataclass(frozen=True)
@@ -131,19 +83,84 @@ class _Batch:
     timesteps: torch.Tensor
 
 
-def _seeded_unet(n_series: int, config: GeneratorConfig, generator: torch.Generator) -> UNet1DModel:
+class _Trainer:
+    """One training; every step draws from a stream of its own, so that a resumed training repeats an unbroken one."""
+
+    def __init__(
+        self, windows: TrainingWindows, config: GeneratorConfig, seed: int, accelerator: Accelerator,
+        checkpoint: Path | None, market_hash: str,
+    ):  # fmt: skip
+        self.windows, self.config, self.seed, self.accelerator = windows, config, seed, accelerator
+        self.checkpoint, self.identity = checkpoint, f"{config} seed {seed} market {market_hash}"
+        self.scheduler = training_scheduler(config)
+        self.train_stop = int((1.0 - config.holdout) * len(windows.logs)) - config.context_days // 2
+
+    def train(self, progress: bool) -> tuple[UNet1DModel, Stopping]:
+        """:return: the network with its best averaged weights, on the CPU, and how training went"""
+        config, accelerator = self.config, self.accelerator
+        unet = _seeded_unet(self.windows.logs.shape[1], config, self.seed)
+        optimizer = torch.optim.AdamW(unet.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        ema, stopping = EMAModel(unet.parameters(), decay=config.ema_decay), Stopping(config.patience)
+        first = 1
+        if self.checkpoint is not None and self.checkpoint.is_file():
+            first = 1 + load_checkpoint(self.checkpoint, self.identity, unet, optimizer, ema, stopping)
+        model, optimizer = accelerator.prepare(unet, optimizer)
+        ema.to(accelerator.device)
+        heldout = self._heldout()
+        steps = range(first, config.n_train_steps + 1) if not stopping.is_over else range(0)
+        losses: list[torch.Tensor] = []
+        for step in self._bar(steps, progress):
+            for group in optimizer.param_groups:  # cosine decay
+                group["lr"] = config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - 1) / config.n_train_steps))
+            loss = _loss(model, self.scheduler, self._batch(step))
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            optimizer.step()
+            ema.step(unet.parameters())
+            losses.append(loss.detach())
+            if step % config.eval_interval == 0 or step == config.n_train_steps:
+                train_loss = torch.stack(losses).mean().item()
+                stopping.look(step, train_loss, _averaged_loss(unet, ema, self.scheduler, heldout), ema)
+                losses.clear()
+                if self.checkpoint is not None and accelerator.is_main_process:
+                    save_checkpoint(self.checkpoint, self.identity, step, unet, optimizer, ema, stopping)
+                if stopping.is_over:
+                    break
+        for weights, best in zip(unet.parameters(), stopping.best_weights, strict=True):
+            weights.data.copy_(best)
+        logger.info("kept the weights of step %d", stopping.best_step)
+        return unet.to("cpu").eval(), stopping
+
+    def _bar(self, steps: range, progress: bool) -> Iterator[int]:
+        return tqdm(steps, "training", disable=not progress or not self.accelerator.is_main_process)
+
+    def _batch(self, step: int) -> _Batch:
+        rng = np.random.default_rng([self.seed, _STEPS, step, self.accelerator.process_index])
+        rows = self.windows.rows(rng, self.config.batch_size, self.config.context_days, (0, self.train_stop))
+        timesteps = rng.integers(self.config.num_train_timesteps, size=len(rows))
+        return _random_batch(self.windows, rows, timesteps, self.config, rng, self.accelerator.device)
+
+    def _heldout(self) -> _Batch:
+        """Windows after those of training, with evenly spread timesteps."""
+        rng = np.random.default_rng([self.seed, _HELDOUT])
+        rows = self.windows.rows(rng, N_HELDOUT, self.config.context_days, (self.train_stop, len(self.windows.logs)))
+        timesteps = np.linspace(0, self.config.num_train_timesteps - 1, N_HELDOUT).astype(np.int64)
+        return _random_batch(self.windows, rows, timesteps, self.config, rng, self.accelerator.device)
+
+
+def _seeded_unet(n_series: int, config: GeneratorConfig, seed: int) -> UNet1DModel:
     with torch.random.fork_rng(devices=[]):  # torch initialises layers from its global state
-        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        torch.manual_seed(int(np.random.default_rng([seed, _WEIGHTS]).integers(2**31)))
         return build_unet(n_series, config)
 
 
 def _random_batch(
-    windows: TrainingWindows, rows: np.ndarray, config: GeneratorConfig, rng: np.random.Generator,
-    generator: torch.Generator,
+    windows: TrainingWindows, rows: np.ndarray, timesteps: np.ndarray, config: GeneratorConfig, rng: np.random.Generator,
+    device: torch.device,
 ) -> _Batch:  # fmt: skip
     """Windows with assets shuffled, conditions dropped and histories given at random."""
     n = len(rows)
-    paths = windows.paths(rows)
+    paths = windows.paths(rows, rng)
     for window in np.flatnonzero(rng.random(n) < config.permutation_share):
         paths[window, :, 1:-1] = paths[window][:, 1 + rng.permutation(paths.shape[2] - 2)]
     maps = windows.conditions(rows, KINDS.index("both")).maps
@@ -156,75 +173,20 @@ def _random_batch(
     history = history_channels(clean, clean[..., : config.history_blocks])
     history *= torch.from_numpy(rng.random(n) < config.history_share).float()[:, None, None]
     extra = torch.cat([torch.from_numpy(maps).float().transpose(1, 2), history], dim=1)
-    timesteps = torch.randint(config.num_train_timesteps, (n,), generator=generator)
-    return _Batch(clean, extra, torch.randn(clean.shape, generator=generator), timesteps)
+    noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
+    return _Batch(*(part.to(device) for part in (clean, extra, noise, torch.from_numpy(timesteps))))
 
 
-def _heldout_batch(
-    windows: TrainingWindows, first: int, config: GeneratorConfig, rng: np.random.Generator, generator: torch.Generator
-) -> _Batch:
-    rows = windows.rows(rng, N_HELDOUT, config.context_days, (first, len(windows.logs)))
-    batch = _random_batch(windows, rows, config, rng, generator)
-    spread = torch.linspace(0, config.num_train_timesteps - 1, N_HELDOUT).long()
-    return replace(batch, timesteps=spread)
-
-
-def _loss(unet: UNet1DModel, scheduler, batch: _Batch) -> torch.Tensor:
+def _loss(unet: UNet1DModel, scheduler: SchedulerMixin, batch: _Batch) -> torch.Tensor:
     noisy = scheduler.add_noise(batch.clean, batch.noise, batch.timesteps)
     velocity = scheduler.get_velocity(batch.clean, batch.noise, batch.timesteps)
     return mse_loss(unet(torch.cat([noisy, batch.extra], dim=1), batch.timesteps).sample, velocity)
 
 
 @torch.no_grad()
-def _heldout_loss(unet: UNet1DModel, ema: EMAModel, scheduler, batch: _Batch) -> float:
+def _averaged_loss(unet: UNet1DModel, ema: EMAModel, scheduler: SchedulerMixin, batch: _Batch) -> float:
     ema.store(unet.parameters())
     ema.copy_to(unet.parameters())
     loss = _loss(unet, scheduler, batch).item()
     ema.restore(unet.parameters())
     return loss
-
-
-def _calibrate(
-    state: GeneratorState, windows: TrainingWindows, sampler: PathSampler, rng: np.random.Generator
-) -> GeneratorState:
-    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    calibrations = []
-    for kind in range(len(KINDS)):
-        rows = windows.rows(rng, state.config.n_calibration_samples, state.config.window)
-        conditions = windows.conditions(rows, kind)
-        real, raw = windows.paths(rows), sampler.sample(conditions.maps, generator)
-        paths = PathCalibration.fit(raw, real, conditions.maps)
-        blocks = paths.apply(raw, conditions.maps)
-        white = rng.standard_normal(state.noise_shape(len(rows), state.config.window))
-        if kind == 0:
-            state = replace(state, daily=_fit_coupling(state, blocks, white, windows.logs[rows]))
-        drift, returns = _fit_returns(state, blocks, white, conditions.regimes, windows.logs[rows])
-        calibrations.append(Calibration(paths, drift, returns))
-    return replace(state, calibrations=tuple(calibrations))
-
-
-def _fit_returns(
-    state: GeneratorState, blocks: np.ndarray, white: np.ndarray, regimes: np.ndarray, real: np.ndarray
-) -> tuple[np.ndarray, ReturnCalibration]:
-    """Drift per regime and return maps, in turn: the maps fix the overall mean and so shift the regimes' means."""
-    paths, inputs = state.daily_paths(blocks), drift_inputs(regimes)
-    volatility = state.representation.market_volatility(paths)
-    drift = np.zeros(inputs.shape[-1])
-    for _ in range(DRIFT_ROUNDS if regimes.any() else 1):
-        noise = state.sample_noise(blocks, white, inputs @ drift)
-        logs = state.representation.decode(paths, noise)
-        returns = ReturnCalibration.fit(logs, real)
-        fitted = drift
-        drift = drift + drift_gap(returns.apply(logs)[..., 0], real[..., 0], volatility, regimes)
-    return fitted, returns
-
-
-def _fit_coupling(state: GeneratorState, blocks: np.ndarray, white: np.ndarray, real: np.ndarray) -> DailyModel:
-    blocks, white, real = blocks[:N_COUPLING], white[:N_COUPLING], real[:N_COUPLING]
-    coupling = np.zeros((real.shape[-1],) * 2)
-    for _ in range(COUPLING_ROUNDS):
-        trial = replace(state, daily=state.daily.with_coupling(coupling))
-        logs = state.representation.decode(state.daily_paths(blocks), trial.sample_noise(blocks, white))
-        matched = ReturnCalibration.fit(logs, real, n_rounds=1).apply(logs)
-        coupling = coupling + COUPLING_RATE * size_gap(matched, real)
-    return state.daily.with_coupling(coupling)

@@ -11,8 +11,10 @@ from quantflux_sb3.diffusion.representation import Representation, market_logs
 from quantflux_sb3.diffusion.smoothing import block_means
 from quantflux_sb3.diffusion.state import GeneratorState, TrainingRecord
 from quantflux_sb3.market.data import MarketData
-from quantflux_sb3.regimes import REGIMES, RegimeDetector
+from quantflux_sb3.regimes import REGIMES, TRADING_DAYS, RegimeDetector
 
+#: Draws of the volatility paths given the returns that training windows are cut from.
+N_DRAWS = 8
 #: Added to the unit variances of a history's blocks before they are inverted.
 CONTINUATION_RIDGE = 0.02
 
@@ -24,8 +26,7 @@ class TrainingWindows:
 
     :param state: fitted representation, not yet calibrated
     :param logs: log returns (n_days, n_series)
-    :param channels: volatility paths and trend (n_days, n_series + 1)
-    :param noise: the market's daily part (n_days,)
+    :param channels: volatility paths and trend, per draw (n_draws, n_days, n_series + 1)
     :param regimes: one-hot (n_days, n_regimes)
     :param volatility: score of the volatility condition (n_days, 1)
     """
@@ -33,25 +34,36 @@ class TrainingWindows:
     state: GeneratorState
     logs: np.ndarray
     channels: np.ndarray
-    noise: np.ndarray
     regimes: np.ndarray
     volatility: np.ndarray
 
     @classmethod
-    def build(cls, market: MarketData, detector: RegimeDetector, config: GeneratorConfig) -> "TrainingWindows":
+    def build(
+        cls, market: MarketData, detector: RegimeDetector, config: GeneratorConfig, rng: np.random.Generator
+    ) -> "TrainingWindows":
+        """
+        :param market: the training market
+        :param detector: gives the regimes
+        :param config: settings
+        :param rng: of the draws of the volatility paths
+        """
         logs = market_logs(market)
         labels = detector.detect(market.benchmark_returns).labels
-        representation = Representation.fit(market)
-        paths, noise = representation.encode(logs)
+        representation = Representation.fit(market, rng)
+        drawn = [representation.encode(logs, rng) for _ in range(N_DRAWS)]
+        paths, noise = (np.stack(part) for part in zip(*drawn, strict=True))
         daily = DailyModel.fit(noise, paths)
         scale = VolatilityScale.fit(logs[:, :1])
-        shares = np.bincount(labels, minlength=len(REGIMES)) / len(labels)
-        channels = np.column_stack([paths, daily.trend(noise)])
+        counts = np.bincount(labels, minlength=len(REGIMES))
+        squares = np.bincount(labels, logs[:, 0] ** 2, minlength=len(REGIMES)) + (logs[:, 0] ** 2).mean()
+        usual = np.sqrt(squares / (counts + 1) * TRADING_DAYS)  # one average day each, so that none is without
+        beta = np.cov(logs.T)[0, 1:] / logs[:, 0].var(ddof=1)
+        channels = np.concatenate([paths, daily.trend(noise)[..., None]], axis=-1)
         state = GeneratorState(
-            config, training_record(market, detector, 0), representation, daily, scale, _transitions(labels), shares,
-            _continuation(channels, config),
+            config, training_record(market, detector, 0), representation, daily, scale, _transitions(labels),
+            counts / len(labels), usual, beta, *_continuation(channels, config),
         )  # fmt: skip
-        return cls(state, logs, channels, noise[:, 0], np.eye(len(REGIMES))[labels], scale.training_scores(logs[:, :1]))
+        return cls(state, logs, channels, np.eye(len(REGIMES))[labels], scale.training_scores(logs[:, :1]))
 
     def rows(self, rng: np.random.Generator, n: int, length: int, bounds: tuple[int, int] | None = None) -> np.ndarray:
         """
@@ -62,9 +74,15 @@ class TrainingWindows:
         first, stop = bounds or (0, len(self.logs))
         return rng.integers(first, stop - length + 1, size=(n, 1)) + np.arange(length)
 
-    def paths(self, rows: np.ndarray) -> np.ndarray:
-        """Block means (n, n_blocks, n_series + 1)."""
-        return block_means(self.channels[rows])
+    def spread_rows(self, rng: np.random.Generator, n: int, length: int) -> np.ndarray:
+        """Row numbers of windows that begin at evenly spread days, so that no year counts by luck (n, length)."""
+        starts = (np.arange(n) + rng.random(n)) * ((len(self.logs) - length + 1) / n)
+        return starts.astype(np.int64)[:, None] + np.arange(length)
+
+    def paths(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Block means of windows, each from one draw of the paths (n, n_blocks, n_series + 1)."""
+        draws = rng.integers(len(self.channels), size=(len(rows), 1))
+        return block_means(self.channels[draws, rows])
 
     def conditions(self, rows: np.ndarray, kind: int) -> Conditions:
         """Conditions of windows, of one kind."""
@@ -89,12 +107,24 @@ def _transitions(labels: np.ndarray) -> np.ndarray:
     return counts / counts.sum(axis=1, keepdims=True)
 
 
-def _continuation(channels: np.ndarray, config: GeneratorConfig) -> np.ndarray:
-    """Regression of a window's blocks on those before it, per channel (n_channels, n_blocks, n_history_blocks)."""
-    days = config.history_days + config.window
-    rows = np.arange(len(channels) - days + 1)[:, None] + np.arange(days)
-    blocks = (block_means(channels[rows]) - channels.mean(axis=0)).transpose(2, 1, 0)
-    covariance = blocks @ blocks.swapaxes(1, 2) / len(rows)
-    known = config.history_blocks
-    ridge = CONTINUATION_RIDGE * np.eye(known)  # blocks of a smooth path are nearly collinear
-    return np.linalg.solve(covariance[:, :known, :known] + ridge, covariance[:, :known, known:]).swapaxes(1, 2)
+def _continuation(channels: np.ndarray, config: GeneratorConfig) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Regression of a window's blocks per channel on the last blocks before it, which the network is told
+    (n_channels, n_blocks, n_history_blocks), and what changes if the whole window before is known as well
+    (n_channels, n_blocks, n_blocks).
+    """
+    days = 2 * config.window
+    rows = np.arange(channels.shape[1] - days + 1)[:, None] + np.arange(days)
+    blocks = [(block_means(draw[rows]) - channels.mean(axis=(0, 1))).transpose(2, 1, 0) for draw in channels]
+    covariance = np.mean([values @ values.swapaxes(1, 2) / len(rows) for values in blocks], axis=0)
+    untold = config.n_blocks - config.history_blocks
+    told = _regression(covariance[:, untold:, untold:], config.history_blocks)
+    whole = _regression(covariance, config.n_blocks)
+    whole[:, :, untold:] -= told
+    return told, whole
+
+
+def _regression(covariance: np.ndarray, n_known: int) -> np.ndarray:
+    """Of the later points on the first ones (n_channels, n_unknown, n_known)."""
+    ridge = CONTINUATION_RIDGE * np.eye(n_known)  # blocks of a smooth path are nearly collinear
+    return np.linalg.solve(covariance[:, :n_known, :n_known] + ridge, covariance[:, :n_known, n_known:]).swapaxes(1, 2)
