@@ -102,17 +102,23 @@ class DirichletPolicy(SimplexPolicy):
     Policy whose weights are Dirichlet distributed; one logit per weight gives its concentration.
 
     :param concentration_floor: smallest concentration
+    :param initial_concentration: what a logit of zero adds to it; where the signal is strong, a floor of 0.02 and 0.14 here
+        make the policy explore the corners and learn faster
     """
 
-    def __init__(self, *args: Any, concentration_floor: float = 0.7, **kwargs: Any):
-        self.concentration_floor = concentration_floor
+    def __init__(
+        self, *args: Any, concentration_floor: float = 0.7, initial_concentration: float = 1.0, **kwargs: Any
+    ):
+        self.concentration_floor, self.initial_concentration = concentration_floor, initial_concentration
         super().__init__(*args, **kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "concentration_floor": self.concentration_floor}
+        own = {"concentration_floor": self.concentration_floor, "initial_concentration": self.initial_concentration}
+        return {**super()._get_constructor_parameters(), **own}
 
     def _make_distribution(self) -> DirichletDistribution:
-        return DirichletDistribution(int(np.prod(self.action_space.shape)), self.concentration_floor)
+        n_weights = int(np.prod(self.action_space.shape))
+        return DirichletDistribution(n_weights, self.concentration_floor, self.initial_concentration)
 
     def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> Distribution:
         return self.action_dist.proba_distribution(self.action_net(latent_pi))
