@@ -115,7 +115,7 @@ class AssetEncoder(nn.Module):
         :param context: context and average asset (n_batch, context_dim + asset_dim)
         :return: one vector per row (n_batch, n_rows, width)
         """
-        return self.activation(self.own(assets) + self.shared(context).unsqueeze(1))
+        return self.activation(self.own(assets).add_(self.shared(context).unsqueeze(1)))
 
 
 class CrossAssetAttention(nn.Module):
@@ -174,6 +174,6 @@ class AssetLogits(nn.Module):
         :param latent: (n_batch, (n_assets + 1) * width)
         :return: logits (n_batch, n_assets + 1)
         """
-        rows = latent.reshape(len(latent), -1, self.width)
-        logits = self.asset(rows[:, :-1]).squeeze(-1)
-        return th.cat([logits, self.cash(rows[:, -1]) + self.cash_logit], dim=1)
+        assets, cash = latent.split([latent.shape[1] - self.width, self.width], dim=1)
+        logits = self.asset(assets.reshape(len(latent), -1, self.width)).squeeze(-1)
+        return th.cat([logits, self.cash(cash) + self.cash_logit], dim=1)

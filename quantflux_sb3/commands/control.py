@@ -55,7 +55,9 @@ def _run(kind: str, options: Any) -> dict[str, Any]:
 
     steps = sorted({min(step, options.timesteps) for step in (25_000, 50_000, options.timesteps)})
     unit = "Sharpe ratio minus that of equal weight" if kind == "shuffled" else "% of the oracle's growth, equal weight 0"
-    print(f"{kind}, {options.policy}: {unit}\n  {'seed':>6}{''.join(f'{step:>12,}' for step in steps)}{'CPU s':>9}", flush=True)
+    print(
+        f"{kind}, {options.policy}: {unit}\n  {'seed':>6}{''.join(f'{step:>12,}' for step in steps)}{'CPU s':>9}", flush=True
+    )
     rows, seconds = [], []
     for seed in range(options.seed, options.seed + options.seeds):
         curve, trained = learning_curve(kind, LEARNERS[options.policy], seed, steps)

@@ -102,7 +102,13 @@ class FavouredAssetMarket:
         largest = self.n_assets * self.common_volatility**2 + self.own_volatility**2 + self.drift_gap**2
         weights = np.empty((len(beliefs), self.n_assets + 1))
         _maximise_growth(
-            np.ascontiguousarray(beliefs), self.drift_gap, self.covariance, nodes, masses / masses.sum(), 1.0 / largest, weights
+            np.ascontiguousarray(beliefs),
+            self.drift_gap,
+            self.covariance,
+            nodes,
+            masses / masses.sum(),
+            1.0 / largest,
+            weights,
         )
         return weights
 
