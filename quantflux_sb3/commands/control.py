@@ -8,6 +8,9 @@ from jsonargparse import ArgumentParser
 
 from quantflux_sb3.commands.parsing import parse
 
+#: A few rollouts; fewer say nothing.
+LEAST_TIMESTEPS = 4096
+
 
 def control(argv: list[str]) -> int:
     """
@@ -36,7 +39,7 @@ def control(argv: list[str]) -> int:
 
 
 def _check(options: Any) -> None:
-    from quantflux_sb3.evaluation.controls import COSTS, LEARNERS, ROLLOUT
+    from quantflux_sb3.evaluation.controls import COSTS, LEARNERS
 
     if unknown := [market for market in options.markets if market not in COSTS]:
         raise ValueError(f"--markets takes {', '.join(COSTS)}; got {', '.join(unknown)}.")
@@ -44,8 +47,8 @@ def _check(options: Any) -> None:
         raise ValueError(f"--policy must be one of {', '.join(LEARNERS)}; got '{options.policy}'.")
     if options.seeds < 1 or options.seed < 0:
         raise ValueError(f"--seeds must be >= 1 and --seed >= 0; got {options.seeds} and {options.seed}.")
-    if options.timesteps < ROLLOUT:
-        raise ValueError(f"--timesteps must be at least {ROLLOUT}, one rollout; got {options.timesteps}.")
+    if options.timesteps < LEAST_TIMESTEPS:
+        raise ValueError(f"--timesteps must be at least {LEAST_TIMESTEPS:,}; got {options.timesteps}.")
     if options.out and not Path(options.out).resolve().parent.is_dir():
         raise ValueError(f"There is no folder '{Path(options.out).resolve().parent}' to write --out into.")
 

@@ -56,38 +56,43 @@ class Learner:
     :param policy_kwargs: its arguments
     :param ppo: arguments of PPO that differ from :data:`PPO_SETTINGS`
     :param ppo_with_costs: further ones where trading costs something
+    :param wrappers: Vec wrappers around the env, in training and judgement
     """
 
     policy: type[Any] | str
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     ppo: dict[str, Any] = field(default_factory=dict)
     ppo_with_costs: dict[str, Any] = field(default_factory=dict)
+    wrappers: tuple[Any, ...] = ()
 
 
 N_ENVS = 64
 #: Small rollouts, each one minibatch; without costs a decision has no consequences beyond its day.
-PPO_SETTINGS = {"n_steps": 16, "batch_size": 1024, "n_epochs": 6, "learning_rate": 1e-3, "gamma": 0.0, "gae_lambda": 1.0}
+PPO_SETTINGS = {"n_steps": 8, "batch_size": 512, "n_epochs": 6, "learning_rate": 1e-3, "gamma": 0.0, "gae_lambda": 1.0}
 WITH_COSTS = {"gamma": 0.9, "gae_lambda": 0.95, "learning_rate": 2e-3}
-#: Env steps of one rollout.
-ROLLOUT = N_ENVS * PPO_SETTINGS["n_steps"]
 LEARNERS = {
     "softmax": Learner(SoftmaxPolicy, {"log_std_init": 1.0, "net_arch": [32]}, {"learning_rate": 2e-3}, WITH_COSTS),
     "dirichlet": Learner(DirichletPolicy, {"concentration_floor": 0.02, "initial_concentration": 0.135}, {}, WITH_COSTS),
 }
 
 
-def control_env(market: MarketData, n_envs: int, seed: int, costs: float = 0.0, **settings: Any) -> VecEnv:
+def control_env(
+    market: MarketData, n_envs: int, seed: int, costs: float = 0.0, wrappers: Sequence[Any] = (), **settings: Any
+) -> VecEnv:
     """
     :param market: of :class:`FavouredAssetMarket`
     :param n_envs: portfolios
     :param seed: of the first of them
     :param costs: of traded value [fraction]
+    :param wrappers: further Vec wrappers, applied in order
     :param settings: further fields of :class:`quantflux_sb3.config.PortfolioConfig`
     :return: long only, no cap, no gate, decided and traded at the same close
     """
     plain = {"rebalance_threshold": 0.0, "exposure_threshold": 0.0, "max_holding_days": None, "max_weight": 1.0}
     config = {"execution_lag": 0, "costs": costs, "episode_length": 256, "reward": GROWTH_REWARD, **plain, **settings}
-    venv = VecExogenousObservation(QuantFluxVecEnv(n_envs, market, **config))
+    venv: VecEnv = QuantFluxVecEnv(n_envs, market, **config)
+    for wrapper in (VecExogenousObservation, *wrappers):
+        venv = wrapper(venv)
     venv.seed(seed)
     return venv
 
@@ -104,7 +109,9 @@ def learning_curve(kind: str, learner: Learner, seed: int, steps: Sequence[int])
     """
     begin = time.process_time()
     model = new_agent(kind, learner, seed)
-    judging = _JudgingCallback(Judge(kind, seed), [max(step // ROLLOUT, 1) * ROLLOUT for step in steps])
+    rollout = model.n_steps * model.n_envs
+    whole = [max(step // rollout, 1) * rollout for step in steps]
+    judging = _JudgingCallback(Judge(kind, seed, learner.wrappers), whole)
     model.learn(judging.steps[-1], callback=judging)
     return judging.figures, time.process_time() - begin - judging.seconds
 
@@ -144,7 +151,7 @@ def new_agent(kind: str, learner: Learner, seed: int) -> PPO:
     market = history(kind, TRAIN_DAYS, seed)
     settings = {**PPO_SETTINGS, **learner.ppo, **(learner.ppo_with_costs if COSTS[kind] else {})}
     policy_kwargs = {"optimizer_kwargs": {"fused": True}, **learner.policy_kwargs}
-    venv = control_env(market, N_ENVS, seed, COSTS[kind])
+    venv = control_env(market, N_ENVS, seed, COSTS[kind], learner.wrappers)
     return PPO(learner.policy, venv, policy_kwargs=policy_kwargs, seed=seed, device="cpu", **settings)
 
 
@@ -167,9 +174,11 @@ class Judge:
 
     :param kind: a key of ``COSTS``
     :param seed: of the history, which no training has seen
+    :param wrappers: of the agents' env
     """
 
-    def __init__(self, kind: str, seed: int = 0):
+    def __init__(self, kind: str, seed: int = 0, wrappers: Sequence[Any] = ()):
+        self.wrappers = wrappers
         self.market = history(kind, TEST_DAYS, _TEST_SEED + seed)
         self.kind, self.costs = kind, COSTS[kind]
 
@@ -206,7 +215,10 @@ class Judge:
         return sharpe_ratio(np.expm1(self._growth(model)).ravel()) - sharpe_ratio(np.expm1(self.equal_weight).ravel())
 
     def _growth(self, model: BaseAlgorithm) -> np.ndarray:
-        return daily_growth(lambda obs, _: model.predict(obs, deterministic=True)[0], self.market, self.costs)
+        def act(obs: np.ndarray, _: np.ndarray) -> np.ndarray:
+            return model.predict(obs, deterministic=True)[0]
+
+        return daily_growth(act, self.market, self.costs, wrappers=self.wrappers)
 
 
 def daily_growth(act: Act, market: MarketData, costs: float = 0.0, n_paths: int = N_PATHS, **settings: Any) -> np.ndarray:
