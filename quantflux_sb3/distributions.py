@@ -12,8 +12,8 @@ from stable_baselines3.common.distributions import Distribution
 from torch import nn
 from torch.distributions import Dirichlet, constraints, kl
 
-#: Smallest weight that a sample may have.
-SIMPLEX_EPSILON = 1e-6
+#: Smallest weight that a sample may have. Much larger, it would bias the gradient of a policy that explores the corners.
+SIMPLEX_EPSILON = 1e-12
 #: Logits are clamped here before they are exponentiated.
 MAX_LOGIT = 12.0
 

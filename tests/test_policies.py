@@ -1,7 +1,9 @@
 """Distributions on the simplex by their identities, and policies that train, save, load, and learn what is there."""
 
+import json
 import subprocess
 import sys
+from hashlib import sha256
 from math import lgamma, log, pi
 
 import gymnasium as gym
@@ -167,7 +169,7 @@ def test_samples_have_the_documented_mean(kind):
 @pytest.mark.parametrize("size", [1.0, 30.0, 1e4])
 def test_log_prob_and_gradients_are_finite_at_extreme_logits_and_on_the_boundary(kind, size):
     generator = th.Generator().manual_seed(1)
-    n_batch, n = 100_000, 7
+    n_batch, n = 150_000, 7  # a million logits
     logits = (size * (2 * th.rand(n_batch, n, generator=generator) - 1)).requires_grad_()
     actions = th.softmax(10 * th.randn(n_batch, n, generator=generator), dim=-1)
     actions[: n_batch // 4] = th.eye(n)[th.randint(n, (n_batch // 4,), generator=generator)]
@@ -319,53 +321,69 @@ def test_untrained_policy_on_a_foreign_env_is_equal_weight(policy):
     np.testing.assert_allclose(action, 1 / 3, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("algorithm", [PPO, A2C, TRPO])
-def test_algorithms_train_and_change_the_policy(small_market, policy, algorithm):
-    env = small_env(small_market)
-    before = PPO(policy, env, seed=0, device="cpu").policy.action_net.state_dict()
-    model = trained(algorithm, policy, env, 384)
-    after = model.policy.action_net.state_dict()
-    assert all(th.isfinite(value).all() for value in model.policy.state_dict().values())
-    assert max((after[name] - before[name]).abs().max().item() for name in after) > 1e-5
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-def test_same_seed_same_model_and_other_seed_another(small_market, policy):
-    def parameters(seed):
-        env = small_env(small_market)
-        env.seed(seed)
-        return trained(PPO, policy, env, 256, seed).policy.state_dict()
-
-    first, second, other = parameters(5), parameters(5), parameters(6)
-    assert all(th.equal(first[name], second[name]) for name in first)
-    assert any(not th.equal(first[name], other[name]) for name in first)
-
-
-LOAD = """
-import sys
+ALGORITHMS = {
+    **{(algorithm, policy): {"n_steps": 64} for algorithm in (PPO, TRPO) for policy in POLICIES},
+    **{(A2C, policy): {"n_steps": 16} for policy in POLICIES},
+    **{
+        (RecurrentPPO, policy): {"n_steps": 64, "n_epochs": 2, "policy_kwargs": {"lstm_hidden_size": 16}}
+        for policy in (RecurrentDirichletPolicy, RecurrentSoftmaxPolicy)
+    },
+}
+CONTINUE = """
+import json, sys
 import numpy as np
-from stable_baselines3 import PPO
-model = PPO.load(sys.argv[1], device="cpu")
-np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), deterministic=True)[0])
-assert model.observation_space.layout.n_assets == 5
-print(type(model.policy).__name__)
+from quantflux_sb3.experiment import load_by_name
+from quantflux_sb3.vec_env import make_quantflux_vec_env
+env = make_quantflux_vec_env(2, seed=1, episode_length=40)
+for name, algorithm in json.load(open("models.json")).items():
+    model = load_by_name(algorithm).load(name, env=env, device="cpu")
+    np.save(f"{name}.again.npy", model.predict(np.load("obs.npy"), deterministic=True)[0])
+    before = model.num_timesteps
+    model.learn(256, reset_num_timesteps=False)
+    assert model.num_timesteps >= before + 256, (name, before, model.num_timesteps)
+    print(name, type(model.policy).__name__)
 """
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_model_loaded_in_a_fresh_process_acts_the_same(small_market, policy, tmp_path):
-    env = small_env(small_market)
-    kwargs = {"cash_logit": -1.0, "net_arch": {"pi": [16, 8], "vf": [12]}}
-    model = trained(PPO, policy, env, 256, policy_kwargs=kwargs, learning_rate=0.01)
-    obs = env.reset()
-    model.save(tmp_path / "model.zip")
+def test_every_policy_trains_loads_in_a_fresh_process_acts_the_same_and_goes_on(tmp_path):
+    env = make_quantflux_vec_env(2, seed=0, episode_length=40)
+    obs, models, expected = env.reset(), {}, {}
     np.save(tmp_path / "obs.npy", obs)
-    command = [sys.executable, "-c", LOAD, *(str(tmp_path / name) for name in ("model.zip", "obs.npy", "actions.npy"))]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    for (algorithm, policy), kwargs in ALGORITHMS.items():
+        name = f"{algorithm.__name__}-{policy.__name__}"
+        sizes = {"batch_size": 64} if algorithm is not A2C else {}
+        model = algorithm(policy, env, seed=0, device="cpu", learning_rate=0.01, **kwargs, **sizes)
+        untrained = model.predict(obs, deterministic=True)[0]
+        expected[name] = model.learn(256).predict(obs, deterministic=True)[0]
+        assert np.abs(expected[name] - untrained).max() > 1e-6, name
+        assert all(th.isfinite(value).all() for value in model.policy.state_dict().values()), name
+        model.save(tmp_path / name)
+        models[name] = f"{algorithm.__module__.partition('.')[0]}.{algorithm.__name__}"
+    (tmp_path / "models.json").write_text(json.dumps(models))
+    result = subprocess.run([sys.executable, "-c", CONTINUE], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == policy.__name__
-    np.testing.assert_array_equal(np.load(tmp_path / "actions.npy"), model.predict(obs, deterministic=True)[0])
+    assert result.stdout.split() == [word for name in models for word in (name, name.partition("-")[2])]
+    for name, actions in expected.items():
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.again.npy"), actions)
+
+
+def weights_hash(seed: int, policy: type, n_threads: int) -> str:
+    th.set_num_threads(n_threads)
+    env = make_quantflux_vec_env(32, seed=seed)
+    kwargs = {"net_arch": [64, 64]}
+    model = PPO(policy, env, n_steps=16, batch_size=512, n_epochs=3, seed=seed, device="cpu", policy_kwargs=kwargs).learn(2048)
+    th.set_num_threads(1)
+    digest = sha256()
+    for name, value in model.policy.state_dict().items():
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_same_seed_gives_the_same_weights_bit_for_bit(policy, n_threads):
+    first = weights_hash(5, policy, n_threads)
+    assert weights_hash(5, policy, n_threads) == first != weights_hash(6, policy, n_threads)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

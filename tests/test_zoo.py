@@ -55,7 +55,7 @@ def test_optimisation_works_verbatim(tmp_path):
 
 def test_quantflux_train_gives_evaluation_the_settings_of_training(tmp_path):
     output = command("quantflux train -n 2048 --eval-freq 1024", tmp_path)
-    assert "eval_env_kwargs={'target_smoothing': 5}" in output
+    assert "eval_env_kwargs={'target_smoothing': 5, 'split': 'validation', 'episode_length': None}" in output
     command("quantflux enjoy --no-render -n 100", tmp_path)
 
 

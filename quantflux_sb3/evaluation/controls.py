@@ -20,6 +20,7 @@ from scipy import stats
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from quantflux_sb3.dynamics import PORTFOLIO_RETURN
@@ -55,25 +56,34 @@ class Learner:
     :param policy: class of the policy
     :param policy_kwargs: its arguments
     :param ppo: arguments of PPO that differ from :data:`PPO_SETTINGS`
-    :param ppo_with_costs: further ones where trading costs something
+    :param policy_kwargs_with_costs: further arguments of the policy where trading costs something
+    :param ppo_with_costs: further arguments of PPO there
     :param wrappers: Vec wrappers around the env, in training and judgement
     """
 
     policy: type[Any] | str
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     ppo: dict[str, Any] = field(default_factory=dict)
+    policy_kwargs_with_costs: dict[str, Any] = field(default_factory=dict)
     ppo_with_costs: dict[str, Any] = field(default_factory=dict)
     wrappers: tuple[Any, ...] = ()
 
 
 N_ENVS = 64
 #: Small rollouts, each one minibatch; without costs a decision has no consequences beyond its day.
-PPO_SETTINGS = {"n_steps": 8, "batch_size": 512, "n_epochs": 6, "learning_rate": 1e-3, "gamma": 0.0, "gae_lambda": 1.0}
-WITH_COSTS = {"gamma": 0.9, "gae_lambda": 0.95, "learning_rate": 2e-3}
+PPO_SETTINGS = {"n_steps": 8, "batch_size": 512, "n_epochs": 6, "gamma": 0.0, "gae_lambda": 1.0}
+LARGER_ROLLOUTS = {"n_steps": 16, "batch_size": 1024}
+WITH_COSTS = {**LARGER_ROLLOUTS, "gamma": 0.9, "gae_lambda": 0.95, "learning_rate": LinearSchedule(1.5e-3, 1e-4, 1.0)}
 LEARNERS = {
-    "softmax": Learner(SoftmaxPolicy, {"log_std_init": 1.0, "net_arch": [32]}, {"learning_rate": 2e-3}, WITH_COSTS),
-    "dirichlet": Learner(DirichletPolicy, {"concentration_floor": 0.02, "initial_concentration": 0.135}, {}, WITH_COSTS),
-}
+    "softmax": Learner(
+        SoftmaxPolicy, {"log_std_init": 1.0, "net_arch": [64, 64]}, {"learning_rate": LinearSchedule(1.2e-3, 1e-4, 1.0)},
+        {"net_arch": [32, 32]}, WITH_COSTS,
+    ),
+    "dirichlet": Learner(
+        DirichletPolicy, {"concentration_floor": 0.02, "initial_concentration": 0.06, "net_arch": [64, 64]},
+        {**LARGER_ROLLOUTS, "learning_rate": LinearSchedule(1.5e-3, 2e-4, 1.0)}, {"net_arch": [32, 32]}, WITH_COSTS,
+    ),
+}  # fmt: skip
 
 
 def control_env(
@@ -149,8 +159,9 @@ def new_agent(kind: str, learner: Learner, seed: int) -> PPO:
     :return: an untrained agent on its training env; see :func:`learning_curve`
     """
     market = history(kind, TRAIN_DAYS, seed)
-    settings = {**PPO_SETTINGS, **learner.ppo, **(learner.ppo_with_costs if COSTS[kind] else {})}
-    policy_kwargs = {"optimizer_kwargs": {"fused": True}, **learner.policy_kwargs}
+    settings, policy_kwargs = {**PPO_SETTINGS, **learner.ppo}, {"optimizer_kwargs": {"fused": True}, **learner.policy_kwargs}
+    if COSTS[kind]:
+        settings, policy_kwargs = settings | learner.ppo_with_costs, policy_kwargs | learner.policy_kwargs_with_costs
     venv = control_env(market, N_ENVS, seed, COSTS[kind], learner.wrappers)
     return PPO(learner.policy, venv, policy_kwargs=policy_kwargs, seed=seed, device="cpu", **settings)
 
