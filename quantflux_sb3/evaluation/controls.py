@@ -166,16 +166,16 @@ def new_agent(kind: str, learner: Learner, seed: int) -> PPO:
     return PPO(learner.policy, venv, policy_kwargs=policy_kwargs, seed=seed, device="cpu", **settings)
 
 
-def history(kind: str, n_days: int, seed: int, market: FavouredAssetMarket = FavouredAssetMarket()) -> MarketData:  # noqa: B008
+def history(kind: str, n_days: int, seed: int, antithetic: bool = False) -> MarketData:
     """
     :param kind: a key of ``COSTS``
     :param n_days: length without the warm-up
     :param seed: of the history
-    :param market: how it is simulated
+    :param antithetic: see :meth:`FavouredAssetMarket.simulate`
     """
     if kind not in COSTS:
         raise ValueError(f"Unknown control '{kind}'; expected one of {', '.join(COSTS)}.")
-    simulated = market.simulate(n_days + WARMUP_DAYS + 1, seed)
+    simulated = FavouredAssetMarket().simulate(n_days + 2 * (WARMUP_DAYS + 1), seed, antithetic)
     return shuffled(simulated, seed + _SHUFFLE_SEED) if kind == "shuffled" else simulated
 
 
@@ -190,7 +190,7 @@ class Judge:
 
     def __init__(self, kind: str, seed: int = 0, wrappers: Sequence[Any] = ()):
         self.wrappers = wrappers
-        self.market = history(kind, TEST_DAYS, _TEST_SEED + seed)
+        self.market = history(kind, TEST_DAYS, _TEST_SEED + seed, antithetic=True)
         self.kind, self.costs = kind, COSTS[kind]
 
     def figure(self, model: BaseAlgorithm) -> float:

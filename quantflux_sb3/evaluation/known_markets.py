@@ -54,20 +54,27 @@ class FavouredAssetMarket:
         """Of the returns of one day, given the regime (n_assets, n_assets)."""
         return self.common_volatility**2 + self.own_volatility**2 * np.eye(self.n_assets)
 
-    def simulate(self, n_days: int, seed: int) -> MarketData:
+    def simulate(self, n_days: int, seed: int, antithetic: bool = False) -> MarketData:
         """
         :param n_days: length
         :param seed: of everything
+        :param antithetic: the second half repeats the regimes and indicators of the first with the noise of the returns
+            reversed, so that chance cancels in the mean growth of policies that are compared (Hammersley and Morton 1956)
         :return: the market; its benchmark is equal weight, and all days but the features' warm-up are training days
         """
+        if antithetic:
+            n_days = n_days // 2
         rng = np.random.default_rng(seed)
         moves = np.where(rng.random(n_days) < self.stay, 0, rng.integers(1, self.n_assets, n_days))
         moves[0] = rng.integers(self.n_assets)
         favoured = np.eye(self.n_assets)[np.cumsum(moves) % self.n_assets]
-        common = self.common_volatility * rng.standard_normal((n_days, 1))
-        returns = self.drift_gap * favoured + common + self.own_volatility * rng.standard_normal(favoured.shape)
+        noise = self.common_volatility * rng.standard_normal((n_days, 1))
+        noise = noise + self.own_volatility * rng.standard_normal(favoured.shape)
         indicator = favoured + self.indicator_noise * rng.standard_normal(favoured.shape)
-        dates = np.datetime64("1900-01-01") + np.arange(n_days)
+        if antithetic:
+            favoured, noise, indicator = np.tile(favoured, (2, 1)), np.vstack([noise, -noise]), np.tile(indicator, (2, 1))
+        returns = self.drift_gap * favoured + noise
+        dates = np.datetime64("1900-01-01") + np.arange(len(returns))
         names = tuple(f"asset {number}" for number in range(self.n_assets))
         return MarketData(
             dates, names, returns, returns.mean(axis=1), asset_features=self._features(indicator), synthetic=True,
@@ -75,9 +82,14 @@ class FavouredAssetMarket:
         )  # fmt: skip
 
     def _features(self, indicator: np.ndarray) -> dict[str, np.ndarray]:
+        """Indicators and averages, the averages in standard deviations of their noise, as all features of the package are."""
         frame = pd.DataFrame(indicator)
-        averages = {f"indicator_{h:g}": frame.ewm(halflife=h).mean().to_numpy() for h in self.half_lives}
-        return {"indicator": indicator, **averages}
+        features = {"indicator": indicator}
+        for half_life in self.half_lives:
+            decay = 0.5 ** (1.0 / half_life)
+            noise = self.indicator_noise * np.sqrt((1.0 - decay) / (1.0 + decay))
+            features[f"indicator_{half_life:g}"] = frame.ewm(halflife=half_life).mean().to_numpy() / noise
+        return features
 
     def beliefs(self, market: MarketData) -> np.ndarray:
         """
