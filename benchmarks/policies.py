@@ -87,12 +87,7 @@ def row(kind: str, learner: Learner, n_seeds: int, steps: tuple[int, ...] = STEP
 
 def learning() -> dict[str, Any]:
     results = {}
-    print(
-        "| policy | "
-        + " | ".join(f"{step // 1000}k steps" for step in STEPS)
-        + " | CPU s |\n|---|"
-        + "---:|" * (len(STEPS) + 1)
-    )
+    print(f"| policy | {' | '.join(f'{step // 1000}k steps' for step in STEPS)} | CPU s |\n|---|{'---:|' * (len(STEPS) + 1)}")
     for name, learner in contestants().items():
         results[name] = row("free", learner, N_SEEDS)
         _print(name, results[name], "{:.1f} ± {:.1f}")

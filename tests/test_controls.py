@@ -37,7 +37,8 @@ def judge():
     return Judge("free", seed=11)
 
 
-def test_filter_equals_the_sum_over_all_paths_of_the_regime():
+@pytest.mark.parametrize("read_returns", [False, True])
+def test_filter_equals_the_sum_over_all_paths_of_the_regime(read_returns):
     process = FavouredAssetMarket(n_assets=3, stay=0.8, drift_gap=0.02, indicator_noise=1.5)
     market = process.simulate(5, seed=1)
     indicator, returns, n = market.asset_features["indicator"], market.returns, 3
@@ -48,9 +49,10 @@ def test_filter_equals_the_sum_over_all_paths_of_the_regime():
         for day, regime in enumerate(path[:5]):
             mean = np.eye(n)[regime]
             density *= multivariate_normal.pdf(indicator[day], mean, process.indicator_noise**2 * np.eye(n))
-            density *= multivariate_normal.pdf(returns[day], process.drift_gap * mean, process.covariance)
+            if read_returns:
+                density *= multivariate_normal.pdf(returns[day], process.drift_gap * mean, process.covariance)
         totals[path[-1]] += density
-    np.testing.assert_allclose(process.beliefs(market)[-1], totals / totals.sum(), rtol=1e-10)
+    np.testing.assert_allclose(process.beliefs(market, read_returns)[-1], totals / totals.sum(), rtol=1e-10)
 
 
 def test_filter_and_features_know_nothing_of_the_future():

@@ -41,7 +41,7 @@ COSTS = {"free": 0.0, "costs": 0.001, "shuffled": 0.0}
 GATES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 #: Drift below which equal weight does not trade where trading costs something; without it, it would pay for nothing.
 EQUAL_WEIGHT_GATE = {"rebalance_threshold": 0.025, "exposure_threshold": 0.05}
-N_PATHS, TRAIN_DAYS, TEST_DAYS = 64, 40_000, 64 * 1024
+N_PATHS, TRAIN_DAYS, TEST_DAYS = 64, 40_000, 64 * 512
 #: Growth of log wealth over that of equal weight is the only reward.
 GROWTH_REWARD = RewardConfig(volatility=0.0, drawdown=0.0, turnover=0.0, overtrading=0.0, soft_limit=0.0)
 #: Histories of different purposes never share a seed.

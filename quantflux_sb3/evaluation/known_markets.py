@@ -91,15 +91,17 @@ class FavouredAssetMarket:
             features[f"indicator_{half_life:g}"] = frame.ewm(halflife=half_life).mean().to_numpy() / noise
         return features
 
-    def beliefs(self, market: MarketData) -> np.ndarray:
+    def beliefs(self, market: MarketData, read_returns: bool = False) -> np.ndarray:
         """
-        The exact Bayes filter, on all that can be seen: indicators and returns.
+        The exact Bayes filter on the indicators, which are what an agent observes.
 
         :param market: made by :meth:`simulate`
+        :param read_returns: whether it reads the returns too, which say a little more
         :return: probability that each asset is favoured *tomorrow*, given the days so far (n_days, n_assets)
         """
-        indicator = market.asset_features["indicator"] / self.indicator_noise**2
-        scores = indicator + self.drift_gap * market.returns @ np.linalg.inv(self.covariance)
+        scores = market.asset_features["indicator"] / self.indicator_noise**2
+        if read_returns:
+            scores = scores + self.drift_gap * market.returns @ np.linalg.inv(self.covariance)
         leave = (1.0 - self.stay) / (self.n_assets - 1)
         return leave + (self.stay - leave) * sticky_filter(scores, self.stay)
 
