@@ -43,7 +43,7 @@ setup(
         "stable-baselines3>=2.9",
         "sb3-contrib>=2.9",
         "gymnasium>=1.1",
-        "torch>=2.3",
+        "torch>=2.4",
         "diffusers>=0.36",
         "pandas>=2.0",
         "numpy>=1.26",

@@ -3,8 +3,18 @@ Stable-Baselines3 callbacks for portfolio training. All write to SB3's logger, s
 be named in an rl_zoo3 config: ``callback: quantflux_sb3.callbacks.AllocationDiagnosticsCallback``.
 """
 
-from quantflux_sb3.callbacks.benchmark import BenchmarkEvalCallback
+from quantflux_sb3.callbacks.curriculum import RegimeCurriculumCallback
 from quantflux_sb3.callbacks.diagnostics import AllocationDiagnosticsCallback, RegimeAttributionCallback
+from quantflux_sb3.callbacks.health import LearningHealthCallback
+from quantflux_sb3.callbacks.real import EarlyStoppingOnValidation, EvalOnRealCallback
 from quantflux_sb3.callbacks.synthetic import SyntheticPoolCallback
 
-__all__ = ["AllocationDiagnosticsCallback", "BenchmarkEvalCallback", "RegimeAttributionCallback", "SyntheticPoolCallback"]
+__all__ = [
+    "AllocationDiagnosticsCallback",
+    "EarlyStoppingOnValidation",
+    "EvalOnRealCallback",
+    "LearningHealthCallback",
+    "RegimeAttributionCallback",
+    "RegimeCurriculumCallback",
+    "SyntheticPoolCallback",
+]

@@ -1,5 +1,5 @@
 """
-The command line: ``quantflux run | train | enjoy | evaluate | generate | data``.
+The command line: ``quantflux run | train | enjoy | evaluate | control | generate | data``.
 
 Exit codes: 0 done; 2 bad input, with one line on stderr and nothing written; 130 interrupted.
 """
@@ -13,13 +13,17 @@ USAGE = """usage: quantflux COMMAND ...
   train      rl_zoo3 train for QuantFlux-v0 with the tuned settings; every rl_zoo3 flag works
   enjoy      rl_zoo3 enjoy for QuantFlux-v0
   evaluate   backtest a saved model beside the baselines
+  control    train on simulated markets with a known best policy: does the agent learn what is there?
   generate   synthetic prices from a saved generator
   data       list or fetch prices
 
 quantflux COMMAND --help tells more. For research and education, not for live trading."""
 
 #: Module of ``quantflux_sb3.commands`` that holds each command's function; loaded only when it is called.
-_COMMANDS = {"run": "run", "train": "zoo", "enjoy": "zoo", "evaluate": "evaluate", "generate": "generate", "data": "data"}
+_COMMANDS = {
+    "run": "run", "train": "zoo", "enjoy": "zoo", "evaluate": "evaluate", "control": "control", "generate": "generate",
+    "data": "data",
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

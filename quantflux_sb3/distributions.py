@@ -12,8 +12,8 @@ from stable_baselines3.common.distributions import Distribution
 from torch import nn
 from torch.distributions import Dirichlet, constraints, kl
 
-#: Smallest weight that a sample may have.
-SIMPLEX_EPSILON = 1e-6
+#: Smallest weight that a sample may have. Much larger, it would bias the gradient of a policy that explores the corners.
+SIMPLEX_EPSILON = 1e-12
 #: Logits are clamped here before they are exponentiated.
 MAX_LOGIT = 12.0
 
@@ -127,24 +127,28 @@ class SimplexDistribution(Distribution):
 
 class DirichletDistribution(SimplexDistribution):
     """
-    Dirichlet with concentration ``floor + exp(logit)``. The floor below 1 keeps the density from piling up in corners yet
-    lets the policy be decided; ``exp`` learns faster than ``softplus``.
+    Dirichlet with concentration ``floor + initial * exp(logit)``. Both together say how widely an untrained policy explores:
+    about 1 is the whole simplex, far below 1 its corners. The floor also bounds how decided a policy can become: the others
+    keep at least ``floor``. ``exp`` learns faster than ``softplus``.
 
     :param action_dim: number of weights
     :param floor: smallest concentration
+    :param initial: what a logit of zero adds to it
     """
 
     distribution: Dirichlet
 
-    def __init__(self, action_dim: int, floor: float = 0.7):
+    def __init__(self, action_dim: int, floor: float = 0.7, initial: float = 1.0):
         super().__init__(action_dim)
-        self.floor = floor
+        if not (floor > 0.0 and initial > 0.0):
+            raise ValueError(f"Concentrations must be > 0; got floor {floor} and initial concentration {initial}.")
+        self.floor, self.initial = floor, initial
 
     def proba_distribution(self, logits: th.Tensor) -> "DirichletDistribution":
         """
         :param logits: (n_batch, action_dim)
         """
-        concentration = self.floor + th.exp(logits.clamp(-MAX_LOGIT, MAX_LOGIT))
+        concentration = self.floor + self.initial * th.exp(logits.clamp(-MAX_LOGIT, MAX_LOGIT))
         self.distribution = Dirichlet(concentration, validate_args=False)
         return self
 

@@ -7,6 +7,7 @@ that treats all assets alike can take it apart again.
 
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 
 import numpy as np
 from gymnasium import spaces
@@ -65,6 +66,16 @@ class ObservationLayout:
     def size(self) -> int:
         return sum(block.size for block in self.blocks)
 
+    @cached_property
+    def schema(self) -> dict[str, tuple[str, ...]]:
+        """What is observed, whatever the number of assets: names of the columns by block; a ``*`` marks those of one asset."""
+        return {f"{block.name}{'*' if block.n_assets else ''}": block.columns for block in self.blocks}
+
+    @cached_property
+    def schema_hash(self) -> str:
+        """Eight digits that differ where the schema does."""
+        return sha256(repr(self.schema).encode()).hexdigest()[:8]
+
     @property
     def n_assets(self) -> int:
         return max((block.n_assets for block in self.blocks), default=0)
@@ -84,3 +95,11 @@ class PortfolioBox(spaces.Box):
             np.concatenate([block.high() for block in layout.blocks]),
             dtype=np.float32,
         )
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and self.layout == getattr(other, "layout", self.layout)
+
+    def __repr__(self) -> str:
+        """Short, because SB3 shows spaces in its errors: blocks with their sizes instead of hundreds of bounds."""
+        sizes = (f"{b.name} {f'{b.n_assets}x' if b.n_assets else ''}{len(b.columns)}" for b in self.layout.blocks)
+        return f"PortfolioBox({', '.join(sizes)}; schema {self.layout.schema_hash})"

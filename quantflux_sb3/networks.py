@@ -11,6 +11,9 @@ from torch import nn
 
 from quantflux_sb3.layout import ObservationLayout
 
+#: Width of a layer shared by all assets, which sees as many samples as there are assets.
+DEFAULT_WIDTH = 32
+
 
 class AssetEquivariantExtractor(nn.Module):
     """
@@ -18,24 +21,35 @@ class AssetEquivariantExtractor(nn.Module):
 
     Each asset is described by its own columns; all of them share the market, regime and portfolio columns as context. The
     actor encodes each asset with the same layers, adds what it makes of the context and of the average asset, and hands
-    over one vector per asset and one for cash. The critic averages its encoding of the assets.
+    over one vector per asset and one for cash. The critic averages its encoding of the assets and goes on from there.
 
-    Source: Zaheer et al. (2017), Deep Sets, lemma 3 (permutation-equivariant layers).
+    Source: Zaheer et al. (2017), Deep Sets, lemma 3 (permutation-equivariant layers, the actor) and theorem 2 (invariant
+    functions, the critic); Vaswani et al. (2017), Attention Is All You Need, eq. 1, for the optional attention.
 
     :param layout: of the observation
     :param net_arch: widths of actor (``pi``) and critic (``vf``), a list for both
     :param activation_fn: activation
+    :param attention_heads: heads of the attention across assets in the actor; 0: the assets know of each other by the average
+        asset only
     """
 
-    def __init__(self, layout: ObservationLayout, net_arch: list[int] | dict[str, list[int]], activation_fn: type[nn.Module]):
+    def __init__(
+        self,
+        layout: ObservationLayout,
+        net_arch: list[int] | dict[str, list[int]],
+        activation_fn: type[nn.Module],
+        attention_heads: int = 0,
+    ):
         super().__init__()
         arch = net_arch if isinstance(net_arch, dict) else {"pi": net_arch, "vf": net_arch}
-        widths_pi, widths_vf = (list(arch.get(key) or [64]) for key in ("pi", "vf"))
+        widths_pi, widths_vf = (list(arch.get(key) or [DEFAULT_WIDTH]) for key in ("pi", "vf"))
         self.layout, self.n_assets = layout, layout.n_assets
         asset_dim = sum(len(block.columns) for block in layout.blocks if block.n_assets)
         context_dim = sum(block.size for block in layout.blocks if not block.n_assets)
-        self.actor = SharedEncoder(asset_dim, context_dim, widths_pi, activation_fn)
-        self.critic = SharedEncoder(asset_dim, context_dim, widths_vf, activation_fn)
+        self.actor = AssetEncoder(asset_dim, context_dim, widths_pi[0], activation_fn)
+        self.critic = AssetEncoder(asset_dim, context_dim, widths_vf[0], activation_fn)
+        self.attention = CrossAssetAttention(widths_pi[0], attention_heads) if attention_heads else nn.Identity()
+        self.actor_head, self.critic_head = mlp(widths_pi, activation_fn), mlp(widths_vf, activation_fn)
         self.latent_dim_asset = widths_pi[-1]
         self.latent_dim_pi = widths_pi[-1] * (self.n_assets + 1)
         self.latent_dim_vf = widths_vf[-1]
@@ -43,7 +57,8 @@ class AssetEquivariantExtractor(nn.Module):
     def split(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
         :param features: flat observations (n_batch, obs_size)
-        :return: columns of each asset (n_batch, n_assets, asset_dim), context (n_batch, context_dim)
+        :return: columns of each asset (n_batch, n_assets, asset_dim), those of the average asset and the context
+            (n_batch, asset_dim + context_dim)
         """
         assets, context = [], []
         for block in self.layout.blocks:
@@ -52,7 +67,8 @@ class AssetEquivariantExtractor(nn.Module):
                 assets.append(columns.reshape(len(features), block.n_assets, len(block.columns)))
             else:
                 context.append(columns)
-        return th.cat(assets, dim=2), th.cat(context, dim=1)
+        by_asset = th.cat(assets, dim=2)
+        return by_asset, th.cat([*context, by_asset.mean(dim=1)], dim=1)
 
     def forward(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
@@ -60,43 +76,84 @@ class AssetEquivariantExtractor(nn.Module):
         :return: latent of the actor (n_batch, latent_dim_pi) and of the critic (n_batch, latent_dim_vf)
         """
         assets, context = self.split(features)
-        return self.actor(assets, context).flatten(1), self.critic(assets, context).mean(dim=1)
+        return self._act(assets, context), self._judge(assets, context)
 
     def forward_actor(self, features: th.Tensor) -> th.Tensor:
-        return self.actor(*self.split(features)).flatten(1)
+        return self._act(*self.split(features))
 
     def forward_critic(self, features: th.Tensor) -> th.Tensor:
-        return self.critic(*self.split(features)).mean(dim=1)
+        return self._judge(*self.split(features))
+
+    def _act(self, assets: th.Tensor, context: th.Tensor) -> th.Tensor:
+        cash = assets.new_zeros(len(assets), 1, assets.shape[2])  # an asset of which only the context is known
+        rows = self.actor(th.cat([assets, cash], dim=1), context)
+        return self.actor_head(self.attention(rows)).flatten(1)
+
+    def _judge(self, assets: th.Tensor, context: th.Tensor) -> th.Tensor:
+        return self.critic_head(self.critic(assets, context).mean(dim=1))
 
 
-class SharedEncoder(nn.Module):
+class AssetEncoder(nn.Module):
     """
-    The same layers for every asset; cash goes through them too, as an asset of which only the context is known.
+    One layer, the same for every asset, and what they have in common added to it.
 
     :param asset_dim: columns of one asset
     :param context_dim: columns of the context
-    :param widths: of the layers
+    :param width: of the layer
     :param activation_fn: activation
     """
 
-    def __init__(self, asset_dim: int, context_dim: int, widths: list[int], activation_fn: type[nn.Module]):
+    def __init__(self, asset_dim: int, context_dim: int, width: int, activation_fn: type[nn.Module]):
         super().__init__()
-        self.own = nn.Linear(asset_dim, widths[0])
-        self.shared = nn.Linear(context_dim + asset_dim, widths[0], bias=False)
-        layers: list[nn.Module] = [activation_fn()]
-        for before, after in pairwise(widths):
-            layers += [nn.Linear(before, after), activation_fn()]
-        self.head = nn.Sequential(*layers)
+        self.own = nn.Linear(asset_dim, width)
+        self.shared = nn.Linear(context_dim + asset_dim, width, bias=False)
+        self.activation = activation_fn()
 
     def forward(self, assets: th.Tensor, context: th.Tensor) -> th.Tensor:
         """
-        :param assets: (n_batch, n_assets, asset_dim)
-        :param context: (n_batch, context_dim)
-        :return: one vector per asset, then one for cash (n_batch, n_assets + 1, width)
+        :param assets: (n_batch, n_rows, asset_dim)
+        :param context: context and average asset (n_batch, context_dim + asset_dim)
+        :return: one vector per row (n_batch, n_rows, width)
         """
-        with_average = th.cat([context, assets.mean(dim=1)], dim=1)
-        cash = th.zeros_like(assets[:, :1])
-        return self.head(self.own(th.cat([assets, cash], dim=1)) + self.shared(with_average).unsqueeze(1))
+        return self.activation(self.own(assets).add_(self.shared(context).unsqueeze(1)))
+
+
+class CrossAssetAttention(nn.Module):
+    """
+    Every asset looks at every other one; added to what it is itself. Permutation equivariant, for any number of assets.
+
+    :param width: of the vectors
+    :param n_heads: heads
+    """
+
+    def __init__(self, width: int, n_heads: int):
+        super().__init__()
+        if width % n_heads:
+            raise ValueError(f"`attention_heads` {n_heads} must divide the first layer's width, {width}.")
+        self.n_heads = n_heads
+        self.project, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+
+    def forward(self, rows: th.Tensor) -> th.Tensor:
+        """
+        :param rows: (n_batch, n_rows, width)
+        :return: the same shape
+        """
+        n_batch, n_rows, width = rows.shape
+        queries, keys, values = self.project(rows).view(n_batch, n_rows, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(queries, keys, values)
+        return rows + self.out(mixed.transpose(1, 2).reshape(n_batch, n_rows, width))
+
+
+def mlp(widths: list[int], activation_fn: type[nn.Module]) -> nn.Sequential:
+    """
+    :param widths: of the vectors that go in, and of the layers
+    :param activation_fn: activation
+    :return: layers; none for a single width
+    """
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), activation_fn()]
+    return nn.Sequential(*layers)
 
 
 class AssetLogits(nn.Module):
@@ -117,6 +174,6 @@ class AssetLogits(nn.Module):
         :param latent: (n_batch, (n_assets + 1) * width)
         :return: logits (n_batch, n_assets + 1)
         """
-        rows = latent.reshape(len(latent), -1, self.width)
-        logits = self.asset(rows[:, :-1]).squeeze(-1)
-        return th.cat([logits, self.cash(rows[:, -1]) + self.cash_logit], dim=1)
+        assets, cash = latent.split([latent.shape[1] - self.width, self.width], dim=1)
+        logits = self.asset(assets.reshape(len(latent), -1, self.width)).squeeze(-1)
+        return th.cat([logits, self.cash(cash) + self.cash_logit], dim=1)

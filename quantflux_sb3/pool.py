@@ -98,6 +98,15 @@ class MarketPool:
         other.prices = make_prices(old.returns, old.benchmark, flat, old.regime_probs, old.status)
         return other
 
+    def with_weights(self, weights: np.ndarray) -> "MarketPool":
+        """
+        :param weights: how often an episode draws each market (n_markets,), sum 1
+        :return: the same pool, everything shared, drawn from otherwise
+        """
+        other = copy(self)
+        other.weights = weights
+        return other
+
     @property
     def n_assets(self) -> int:
         return self.markets[0].n_assets

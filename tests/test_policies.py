@@ -1,7 +1,9 @@
 """Distributions on the simplex by their identities, and policies that train, save, load, and learn what is there."""
 
+import json
 import subprocess
 import sys
+from hashlib import sha256
 from math import lgamma, log, pi
 
 import gymnasium as gym
@@ -11,7 +13,7 @@ import torch as th
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sb3_contrib import TRPO
+from sb3_contrib import TRPO, RecurrentPPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.distributions import kl_divergence
 from stable_baselines3.common.env_util import make_vec_env
@@ -23,9 +25,11 @@ from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.distributions import DirichletDistribution, LogisticNormal, SoftmaxDistribution, clamp_to_simplex
 from quantflux_sb3.evaluation.backtest import WeightRule, backtest_model, backtest_rule
 from quantflux_sb3.evaluation.baselines import equal_weights
+from quantflux_sb3.layout import Block, ObservationLayout, PortfolioBox
+from quantflux_sb3.loading import load_for_env
 from quantflux_sb3.market import MarketData
-from quantflux_sb3.policies import DirichletPolicy, SoftmaxPolicy
-from quantflux_sb3.vec_env import make_quantflux_vec_env
+from quantflux_sb3.policies import DirichletPolicy, RecurrentDirichletPolicy, RecurrentSoftmaxPolicy, SoftmaxPolicy
+from quantflux_sb3.vec_env import QuantFluxVecEnv, make_quantflux_vec_env
 
 POLICIES = [SoftmaxPolicy, DirichletPolicy]
 
@@ -165,7 +169,7 @@ def test_samples_have_the_documented_mean(kind):
 @pytest.mark.parametrize("size", [1.0, 30.0, 1e4])
 def test_log_prob_and_gradients_are_finite_at_extreme_logits_and_on_the_boundary(kind, size):
     generator = th.Generator().manual_seed(1)
-    n_batch, n = 100_000, 7
+    n_batch, n = 150_000, 7  # a million logits
     logits = (size * (2 * th.rand(n_batch, n, generator=generator) - 1)).requires_grad_()
     actions = th.softmax(10 * th.randn(n_batch, n, generator=generator), dim=-1)
     actions[: n_batch // 4] = th.eye(n)[th.randint(n, (n_batch // 4,), generator=generator)]
@@ -317,53 +321,69 @@ def test_untrained_policy_on_a_foreign_env_is_equal_weight(policy):
     np.testing.assert_allclose(action, 1 / 3, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("algorithm", [PPO, A2C, TRPO])
-def test_algorithms_train_and_change_the_policy(small_market, policy, algorithm):
-    env = small_env(small_market)
-    before = PPO(policy, env, seed=0, device="cpu").policy.action_net.state_dict()
-    model = trained(algorithm, policy, env, 384)
-    after = model.policy.action_net.state_dict()
-    assert all(th.isfinite(value).all() for value in model.policy.state_dict().values())
-    assert max((after[name] - before[name]).abs().max().item() for name in after) > 1e-5
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-def test_same_seed_same_model_and_other_seed_another(small_market, policy):
-    def parameters(seed):
-        env = small_env(small_market)
-        env.seed(seed)
-        return trained(PPO, policy, env, 256, seed).policy.state_dict()
-
-    first, second, other = parameters(5), parameters(5), parameters(6)
-    assert all(th.equal(first[name], second[name]) for name in first)
-    assert any(not th.equal(first[name], other[name]) for name in first)
-
-
-LOAD = """
-import sys
+ALGORITHMS = {
+    **{(algorithm, policy): {"n_steps": 64} for algorithm in (PPO, TRPO) for policy in POLICIES},
+    **{(A2C, policy): {"n_steps": 16} for policy in POLICIES},
+    **{
+        (RecurrentPPO, policy): {"n_steps": 64, "n_epochs": 2, "policy_kwargs": {"lstm_hidden_size": 16}}
+        for policy in (RecurrentDirichletPolicy, RecurrentSoftmaxPolicy)
+    },
+}
+CONTINUE = """
+import json, sys
 import numpy as np
-from stable_baselines3 import PPO
-model = PPO.load(sys.argv[1], device="cpu")
-np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), deterministic=True)[0])
-assert model.observation_space.layout.n_assets == 5
-print(type(model.policy).__name__)
+from quantflux_sb3.experiment import load_by_name
+from quantflux_sb3.vec_env import make_quantflux_vec_env
+env = make_quantflux_vec_env(2, seed=1, episode_length=40)
+for name, algorithm in json.load(open("models.json")).items():
+    model = load_by_name(algorithm).load(name, env=env, device="cpu")
+    np.save(f"{name}.again.npy", model.predict(np.load("obs.npy"), deterministic=True)[0])
+    before = model.num_timesteps
+    model.learn(256, reset_num_timesteps=False)
+    assert model.num_timesteps >= before + 256, (name, before, model.num_timesteps)
+    print(name, type(model.policy).__name__)
 """
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_model_loaded_in_a_fresh_process_acts_the_same(small_market, policy, tmp_path):
-    env = small_env(small_market)
-    kwargs = {"cash_logit": -1.0, "net_arch": {"pi": [16, 8], "vf": [12]}}
-    model = trained(PPO, policy, env, 256, policy_kwargs=kwargs, learning_rate=0.01)
-    obs = env.reset()
-    model.save(tmp_path / "model.zip")
+def test_every_policy_trains_loads_in_a_fresh_process_acts_the_same_and_goes_on(tmp_path):
+    env = make_quantflux_vec_env(2, seed=0, episode_length=40)
+    obs, models, expected = env.reset(), {}, {}
     np.save(tmp_path / "obs.npy", obs)
-    command = [sys.executable, "-c", LOAD, *(str(tmp_path / name) for name in ("model.zip", "obs.npy", "actions.npy"))]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    for (algorithm, policy), kwargs in ALGORITHMS.items():
+        name = f"{algorithm.__name__}-{policy.__name__}"
+        sizes = {"batch_size": 64} if algorithm is not A2C else {}
+        model = algorithm(policy, env, seed=0, device="cpu", learning_rate=0.01, **kwargs, **sizes)
+        untrained = model.predict(obs, deterministic=True)[0]
+        expected[name] = model.learn(256).predict(obs, deterministic=True)[0]
+        assert np.abs(expected[name] - untrained).max() > 1e-6, name
+        assert all(th.isfinite(value).all() for value in model.policy.state_dict().values()), name
+        model.save(tmp_path / name)
+        models[name] = f"{algorithm.__module__.partition('.')[0]}.{algorithm.__name__}"
+    (tmp_path / "models.json").write_text(json.dumps(models))
+    result = subprocess.run([sys.executable, "-c", CONTINUE], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == policy.__name__
-    np.testing.assert_array_equal(np.load(tmp_path / "actions.npy"), model.predict(obs, deterministic=True)[0])
+    assert result.stdout.split() == [word for name in models for word in (name, name.partition("-")[2])]
+    for name, actions in expected.items():
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.again.npy"), actions)
+
+
+def weights_hash(seed: int, policy: type, n_threads: int) -> str:
+    th.set_num_threads(n_threads)
+    env = make_quantflux_vec_env(32, seed=seed)
+    kwargs = {"net_arch": [64, 64]}
+    model = PPO(policy, env, n_steps=16, batch_size=512, n_epochs=3, seed=seed, device="cpu", policy_kwargs=kwargs).learn(2048)
+    th.set_num_threads(1)
+    digest = sha256()
+    for name, value in model.policy.state_dict().items():
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_same_seed_gives_the_same_weights_bit_for_bit(policy, n_threads):
+    first = weights_hash(5, policy, n_threads)
+    assert weights_hash(5, policy, n_threads) == first != weights_hash(6, policy, n_threads)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -423,3 +443,97 @@ def test_policy_learns_a_planted_signal_and_leaves_equal_weight():
     growth = [np.log1p(result.returns).mean() for result in (agent, equal)]
     perfect = np.log1p((market.returns[first:] * (signal == signal.max(axis=1, keepdims=True))).sum(axis=1)).mean()
     assert growth[0] - growth[1] > 0.6 * (perfect - growth[1]) > 0.002
+
+
+@pytest.mark.parametrize("policy", [RecurrentDirichletPolicy, RecurrentSoftmaxPolicy])
+def test_recurrent_policies_remember_train_and_are_saved_with_their_lstm(small_market, policy, tmp_path):
+    env = small_env(small_market)
+    kwargs = {"lstm_hidden_size": 12, "n_lstm_layers": 2, "enable_critic_lstm": False, "net_arch": [8]}
+    model = RecurrentPPO(policy, env, n_steps=32, batch_size=32, n_epochs=2, seed=0, device="cpu", policy_kwargs=kwargs)
+    before = model.policy.action_net.weight.clone()
+    model.learn(256)
+    assert not th.equal(before, model.policy.action_net.weight)
+    obs = env.reset()
+    first, state = model.predict(obs, deterministic=True)
+    second, _ = model.predict(obs, state=state, deterministic=True)
+    assert first.sum(axis=1) == pytest.approx(1.0, abs=1e-5) and np.abs(first - second).max() > 1e-8
+    model.policy.save(tmp_path / "policy.pt")
+    loaded = policy.load(tmp_path / "policy.pt", device="cpu")
+    np.testing.assert_array_equal(loaded.predict(obs, deterministic=True)[0], first)
+    assert loaded.lstm_actor.num_layers == 2 and loaded.lstm_actor.hidden_size == 12
+
+
+@pytest.mark.parametrize("policy", [RecurrentDirichletPolicy, RecurrentSoftmaxPolicy])
+def test_recurrent_evaluate_actions_equals_get_distribution(small_market, policy):
+    env = small_env(small_market)
+    model = RecurrentPPO(policy, env, n_steps=32, batch_size=32, n_epochs=1, seed=0, device="cpu").learn(128)
+    obs, starts = th.as_tensor(env.reset()), th.zeros(2)
+    states = model._last_lstm_states
+    with th.no_grad():
+        actions, values, log_prob, _ = model.policy(obs, states, starts)
+        again_values, again, _ = model.policy.evaluate_actions(obs, actions, states, starts)
+        direct, _ = model.policy.get_distribution(obs, states.pi, starts)
+    np.testing.assert_allclose(again, log_prob, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(direct.log_prob(actions), log_prob, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(again_values, values, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_attention_across_assets_is_equivariant_and_serves_another_number_of_assets(make_market, policy, tmp_path):
+    env, larger = small_env(make_market(300, 5, 3)), small_env(make_market(300, 8, 3))
+    kwargs = {"attention_heads": 4, "net_arch": [16, 8]}
+    model = trained(PPO, policy, env, 256, learning_rate=0.02, policy_kwargs=kwargs)
+    obs = np.concatenate([env.reset(), env.step(np.ones((2, 6)))[0]])
+    order = [3, 0, 4, 2, 1]
+    plain, _ = model.predict(obs, deterministic=True)
+    moved, _ = model.predict(permuted(env.observation_space, obs, order), deterministic=True)
+    np.testing.assert_allclose(moved, plain[:, [*order, 5]], rtol=0, atol=1e-6)
+    # Without the attention the same weights act otherwise: it is really used.
+    model.policy.mlp_extractor.attention = th.nn.Identity()
+    assert np.abs(model.predict(obs, deterministic=True)[0] - plain).max() > 1e-5
+    trained(PPO, policy, env, 128, policy_kwargs=kwargs).save(tmp_path / "model.zip")
+    assert load_for_env(PPO, tmp_path / "model.zip", larger).predict(larger.reset())[0].shape == (2, 9)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_saved_model_acts_and_trains_on_another_number_of_assets(make_market, policy, tmp_path):
+    """Twenty assets that are four copies of five: each copy gets the share of its original."""
+    market = make_market(300, 5, 3)
+    model = trained(PPO, policy, small_env(market), 256, learning_rate=0.02)
+    model.save(tmp_path / "model.zip")
+    copies = MarketData(
+        market.dates, tuple(f"asset {i}" for i in range(20)), np.tile(market.returns, 4), market.benchmark_returns,
+        market.benchmark, market.risk_free,
+    )  # fmt: skip
+    env = small_env(copies, max_weight=0.5)
+    loaded = load_for_env(PPO, tmp_path / "model.zip", env)
+    weights, _ = loaded.predict(env.reset(), deterministic=True)
+    assert weights.shape == (2, 21)
+    np.testing.assert_allclose(weights[:, :20].reshape(2, 4, 5).std(axis=1), 0.0, rtol=0, atol=1e-7)
+    assert weights[:, :5].std(axis=1).min() > 1e-4
+    loaded.learn(128)
+    assert loaded.policy.optimizer.state_dict()["state"][0]["step"] > model.policy.optimizer.state_dict()["state"][0]["step"]
+
+
+def test_models_that_do_not_fit_the_env_are_refused_in_one_line(make_market, tmp_path):
+    market = make_market(300, 5, 3)
+    trained(PPO, SoftmaxPolicy, small_env(market), 128).save(tmp_path / "softmax.zip")
+    trained(PPO, "MlpPolicy", small_env(market), 128).save(tmp_path / "mlp.zip")
+    larger = small_env(make_market(300, 8, 3))
+    with pytest.raises(ValueError, match=r"trained on 5 assets and its network reads them by position; it cannot act on 8"):
+        load_for_env(PPO, tmp_path / "mlp.zip", larger)
+    bare = QuantFluxVecEnv(2, market, max_weight=0.5)
+    with pytest.raises(ValueError, match=r"another observation; it expects: assets\*\.momentum_5"):
+        load_for_env(PPO, tmp_path / "softmax.zip", bare)
+    signals = small_env(make_market(300, 8, 3, exogenous=True))
+    with pytest.raises(ValueError, match=r"another observation; it does not know: assets\*\.signal, market\.mood"):
+        load_for_env(PPO, tmp_path / "softmax.zip", signals)
+    with pytest.raises(ValueError) as error:  # SB3's own way to load says it briefly too
+        PPO.load(tmp_path / "softmax.zip", env=larger)
+    assert "PortfolioBox(assets 5x11" in str(error.value) and len(str(error.value)) < 400
+
+
+def test_spaces_with_other_columns_differ_even_if_their_bounds_agree():
+    a, b = (PortfolioBox(ObservationLayout((Block("assets", (name,), 3),))) for name in ("momentum", "value"))
+    assert a == PortfolioBox(a.layout) and a != b and repr(a) != repr(b)
+    assert a == spaces.Box(a.low, a.high, dtype=np.float32)

@@ -46,6 +46,9 @@ def test_every_shipped_config_trains(config, tmp_path):
     if config == "ppo":
         assert "effective_assets" in output
         command("rl_zoo3 enjoy --env QuantFlux-v0 -f logs --no-render -n 300", tmp_path)
+        saved = "logs/ppo/QuantFlux-v0_1/QuantFlux-v0.zip"
+        conf = "--conf-file quantflux_sb3.zoo_configs.ppo --eval-freq -1"
+        assert "Loading pretrained agent" in command(f"rl_zoo3 train --env QuantFlux-v0 {conf} -n 2000 -i {saved}", tmp_path)
 
 
 def test_optimisation_works_verbatim(tmp_path):
@@ -55,7 +58,7 @@ def test_optimisation_works_verbatim(tmp_path):
 
 def test_quantflux_train_gives_evaluation_the_settings_of_training(tmp_path):
     output = command("quantflux train -n 2048 --eval-freq 1024", tmp_path)
-    assert "eval_env_kwargs={'target_smoothing': 5}" in output
+    assert "eval_env_kwargs={'target_smoothing': 5, 'split': 'validation', 'episode_length': None}" in output
     command("quantflux enjoy --no-render -n 100", tmp_path)
 
 

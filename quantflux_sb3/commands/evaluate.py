@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -38,9 +39,12 @@ def evaluate(argv: list[str]) -> int:
     from quantflux_sb3.evaluation.metrics import table_rows
     from quantflux_sb3.evaluation.report import results_table
     from quantflux_sb3.experiment import Prepared
+    from quantflux_sb3.vec_env import make_quantflux_vec_env
 
     prepared = Prepared.check(to_settings(options))
-    model = load_model(options.model, options.algo)
+    settings = {**vars(prepared.config), "split": options.split, "episode_length": None}
+    venv = make_quantflux_vec_env(1, prepared.market, wrappers=prepared.wrappers, **settings)
+    model = load_model(options.model, options.algo, venv)
     agent = backtest_model(model, prepared.market, options.split, prepared.config, prepared.wrappers)
     rows = table_rows([agent, *run_baselines(prepared.market, options.split, prepared.config, prepared.timing)])
     if options.out:
@@ -51,19 +55,23 @@ def evaluate(argv: list[str]) -> int:
     return 0
 
 
-def load_model(path: str, algorithm: str):
+def load_model(path: str, algorithm: str, env: Any):
     """
     :param path: zip of the model
     :param algorithm: a key of ``ALGORITHMS``
-    :raises ValueError: if there is no such file or algorithm, or the file holds no such model
+    :param env: on which it is to act; it may have another number of assets
+    :raises ValueError: if there is no such file or algorithm, or the file holds no such model, or it does not fit the env
     """
     from quantflux_sb3.experiment import load_by_name
+    from quantflux_sb3.loading import load_for_env
 
     if algorithm not in ALGORITHMS:
         raise ValueError(f"Unknown --algo '{algorithm}'; expected one of {', '.join(ALGORITHMS)}.")
     if not Path(path).is_file():
         raise ValueError(f"There is no model '{path}'.")
     try:
-        return load_by_name(ALGORITHMS[algorithm]).load(path, device="cpu")
+        return load_for_env(load_by_name(ALGORITHMS[algorithm]), path, env)
+    except ValueError:
+        raise
     except Exception as error:
         raise ValueError(f"'{path}' is no saved {algorithm} model ({type(error).__name__}: {error}).") from error
