@@ -32,11 +32,18 @@ N_SEEDS, N_NEGATIVE_SEEDS = 5, 10
 GAUSSIAN_LOG_STD = 0.0
 
 
+class GaussianDistribution(DiagGaussianDistribution):
+    """SB3's, but its network is the layer of the means alone; the policy has the width."""
+
+    def proba_distribution_net(self, latent_dim: int, log_std_init: float = 0.0) -> th.nn.Linear:
+        return th.nn.Linear(latent_dim, self.action_dim)
+
+
 class GaussianPolicy(SimplexPolicy):
     """SB3's Gaussian on our network, with one width for all weights, so that the equivariant one is equivariant."""
 
     def _make_distribution(self) -> Any:
-        return DiagGaussianDistribution(self.action_space.shape[0])
+        return GaussianDistribution(self.action_space.shape[0])
 
     def _build_exploration(self) -> None:
         self.log_std = th.nn.Parameter(th.full((1,), float(self.log_std_init)))
