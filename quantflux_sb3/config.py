@@ -2,8 +2,8 @@
 The settings of a portfolio: what is allowed, what it costs, when it is rebalanced. Checked here, obeyed by the kernel.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,12 @@ class GroupCap:
     assets: tuple[str, ...]
     max_weight: float
 
+    def __post_init__(self) -> None:
+        if isinstance(self.assets, str) or not self.assets or not all(isinstance(asset, str) for asset in self.assets):
+            raise ValueError(f"A GroupCap needs the tickers of its assets; got {self.assets!r}.")
+        if not _is_number(self.max_weight):
+            raise ValueError(f"`max_weight` of a GroupCap must be a number; got {self.max_weight!r}.")
+
 
 @dataclass(frozen=True)
 class LongShort:
@@ -39,6 +45,8 @@ class LongShort:
     borrow_cost: float = 0.01
 
     def __post_init__(self) -> None:
+        if not (_is_number(self.gross) and _is_number(self.borrow_cost)):
+            raise ValueError(f"`gross` and `borrow_cost` of LongShort must be numbers; got {self}.")
         if not (0.0 < self.gross <= 3.0 and 0.0 <= self.borrow_cost < 1.0):
             raise ValueError(f"LongShort needs gross in (0, 3] and borrow_cost in [0, 1); got {self}.")
 
@@ -69,12 +77,18 @@ class PortfolioConfig:
     reward: RewardConfig = field(default_factory=RewardConfig)
 
     def __post_init__(self) -> None:
-        _require(self.execution_lag in (0, 1), "execution_lag", self.execution_lag, "0 or 1")
-        _require(self.trade_to in ("target", "band"), "trade_to", self.trade_to, "'target' or 'band'")
+        _require(
+            _is_number(self.execution_lag) and self.execution_lag in (0, 1), "execution_lag", self.execution_lag, "0 or 1"
+        )
+        trade_known = isinstance(self.trade_to, str) and self.trade_to in ("target", "band")
+        _require(trade_known, "trade_to", self.trade_to, "'target' or 'band'")
+        grouped = isinstance(self.group_caps, Sequence) and all(isinstance(cap, GroupCap) for cap in self.group_caps)
+        _require(grouped, "group_caps", self.group_caps, "a tuple of GroupCap")
         for name in ("decision_interval", "target_smoothing", "episode_length", "max_holding_days"):
             value = getattr(self, name)
             optional = name in ("episode_length", "max_holding_days")
-            valid = (value is None and optional) or (isinstance(value, (int, np.integer)) and value >= 1)
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            valid = (value is None and optional) or (whole and value >= 1)
             _require(valid, name, value, "a whole number of days >= 1" + (" or None" if optional else ""))
         for name in ("rebalance_threshold", "exposure_threshold", "min_holding_days"):
             value = getattr(self, name)
@@ -94,6 +108,17 @@ class PortfolioConfig:
         if self.risk_free is not None:
             valid = _is_number(self.risk_free) and -0.01 < self.risk_free < 0.01
             _require(valid, "risk_free", self.risk_free, "a daily rate between -1 % and 1 %")
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "PortfolioConfig":
+        """
+        :param settings: fields by name
+        :raises TypeError: if there is no such setting; the text names all
+        """
+        known = [item.name for item in fields(cls)]
+        if unknown := sorted(set(settings) - set(known)):
+            raise TypeError(f"There is no setting {unknown}; the settings are {known}.")
+        return cls(**settings)
 
     def rules(self, assets: Sequence[str]) -> dynamics.Rules:
         """
@@ -146,7 +171,7 @@ class PortfolioConfig:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and bool(np.isfinite(value))
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def _require(valid: bool, name: str, value: Any, expected: str) -> None:
@@ -155,7 +180,9 @@ def _require(valid: bool, name: str, value: Any, expected: str) -> None:
 
 
 def _per_asset(name: str, value: Any, n_assets: int) -> np.ndarray:
+    if isinstance(value, (str, Mapping)):
+        raise ValueError(f"`{name}` must be a number, or one number per asset in the order of the assets; got {value!r}.")
     try:
         return np.broadcast_to(np.asarray(value, dtype=np.float64), (n_assets,)).copy()
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"`{name}` has {np.size(value)} numbers; expected one, or one per asset ({n_assets}).") from error

@@ -204,9 +204,10 @@ class PortfolioCore:
         if actions.dtype.kind not in "fiub":
             raise TypeError(f"Actions must be finite numbers; got an array of {actions.dtype}.")
         if actions.shape != self.requests.shape:
-            raise ValueError(
-                f"Actions have shape {actions.shape}; expected {self.requests.shape}: one weight per asset, then cash."
-            )
+            given, expected = actions.shape, self.requests.shape
+            if self.n_envs == 1 and given[:1] == (1,):  # the first dimension is that of the batch, not the caller's
+                given, expected = given[1:], expected[1:]
+            raise ValueError(f"Actions have shape {given}; expected {expected}: one weight per asset, then cash.")
         return np.array(actions, dtype=np.float64, order="C")
 
     def _refuse(self, actions: np.ndarray, status: int) -> None:

@@ -89,7 +89,7 @@ class QuantFluxEnv(gym.Env):
     def __init__(self, market: Any = None, *, render_mode: str | None = None, **settings: Any):
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"`render_mode` must be one of {self.metadata['render_modes']} or None; got {render_mode!r}.")
-        self.core = PortfolioCore(1, market, PortfolioConfig(**settings))
+        self.core = PortfolioCore(1, market, PortfolioConfig.of(settings))
         self.render_mode = render_mode
         self.action_space = self.core.action_space()
         self.observation_space = PortfolioBox(self.core.layout)

@@ -6,6 +6,7 @@ fifteen entries costs several times what the step costs.
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ INFO_KEYS = (
     "regime_probs", "portfolio_return", "benchmark_return", "drawdown", "reward_terms",
 )  # fmt: skip
 _KEYS = frozenset(INFO_KEYS)
+_PLAIN = frozenset((bool, int, float, str))
 
 
 class StepInfo(dict):
@@ -49,12 +51,14 @@ class StepInfo(dict):
 
     def __init__(self, core: PortfolioCore, env: int):
         self._snapshot = core.pool, core.prices, core.records, env
+        dict.__setitem__(self, "wealth", float(core.records[env, FINAL_WEALTH]))  # json.dumps passes over an empty dictionary
 
     def _fill(self) -> None:
         if self._snapshot is not None:
             snapshot, self._snapshot = self._snapshot, None
-            for key, value in _figures(*snapshot).items():
-                self.setdefault(key, value)
+            added = dict(dict.items(self))
+            dict.clear(self)
+            dict.update(self, _figures(*snapshot) | added)
 
     def __missing__(self, key: str) -> Any:
         if self._snapshot is None or key not in _KEYS:
@@ -82,8 +86,24 @@ class StepInfo(dict):
         return True
 
     def __eq__(self, other: object) -> bool:
-        self._fill()
+        for info in (self, other):
+            if isinstance(info, StepInfo):
+                info._fill()
         return dict.__eq__(self, other)
+
+    def __or__(self, other: dict) -> dict[str, Any]:
+        return self.copy() | dict(other)
+
+    def __ror__(self, other: dict) -> dict[str, Any]:
+        return dict(other) | self.copy()
+
+    def __reversed__(self) -> Iterator[str]:
+        self._fill()
+        return dict.__reversed__(self)
+
+    def __delitem__(self, key: str) -> None:
+        self._fill()
+        dict.__delitem__(self, key)
 
     def __repr__(self) -> str:
         self._fill()
@@ -105,6 +125,18 @@ class StepInfo(dict):
         self._fill()
         return dict.pop(self, *args)
 
+    def popitem(self) -> tuple[str, Any]:
+        self._fill()
+        return dict.popitem(self)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        self._fill()
+        return dict.setdefault(self, key, default)
+
+    def clear(self) -> None:
+        self._snapshot = None
+        dict.clear(self)
+
     def copy(self) -> dict[str, Any]:
         self._fill()
         return dict(dict.items(self))
@@ -113,7 +145,11 @@ class StepInfo(dict):
         return self.copy()
 
     def __deepcopy__(self, memo: dict) -> "StepInfo":
-        return self  # a new one is made at every step, and nobody else holds this one
+        twin = StepInfo.__new__(StepInfo)
+        twin._snapshot = self._snapshot  # never changes: records are made anew at every step
+        for key, value in dict.items(self):
+            dict.__setitem__(twin, key, value if type(value) in _PLAIN else deepcopy(value, memo))
+        return twin
 
     def __reduce__(self) -> tuple:
         return dict, (self.copy(),)

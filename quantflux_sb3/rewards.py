@@ -1,6 +1,7 @@
 """The benchmark-aware reward: what its named terms weigh, and how regimes shape it. The kernel computes it."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -54,7 +55,11 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         values = {name: getattr(self, name) for name in (*REWARD_TERMS, "patience", "scale", "soft_max_weight")}
-        wrong = {name: value for name, value in values.items() if not (np.isfinite(value) and value >= 0.0)}
+        wrong = {
+            name: value
+            for name, value in values.items()
+            if not (isinstance(value, Real) and np.isfinite(value) and value >= 0.0)
+        }
         if wrong:
             raise ValueError(f"Weights of the reward must be finite and >= 0; got {wrong}.")
         if len(self.regime_scale) != len(REGIMES) or not all(0.0 <= scale < np.inf for scale in self.regime_scale):

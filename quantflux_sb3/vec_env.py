@@ -34,11 +34,11 @@ class QuantFluxVecEnv(VecEnv):
     def __init__(
         self, n_envs: int, market: Any = None, *, full_info: bool = False, render_mode: str | None = None, **settings: Any
     ):
-        if n_envs < 1:
-            raise ValueError(f"`n_envs` must be >= 1; got {n_envs}.")
+        if not isinstance(n_envs, (int, np.integer)) or n_envs < 1:
+            raise ValueError(f"`n_envs` must be a whole number >= 1; got {n_envs!r}.")
         if render_mode is not None:
             raise ValueError("A batch of portfolios is not rendered; render one QuantFlux-v0 env.")
-        self.core = PortfolioCore(n_envs, market, PortfolioConfig(**settings))
+        self.core = PortfolioCore(n_envs, market, PortfolioConfig.of(settings))
         self.render_mode = None  # before super().__init__, which asks for it
         self.full_info = full_info
         self._generators = [np_random(None)[0] for _ in range(n_envs)]

@@ -16,9 +16,6 @@ from quantflux_sb3.wrappers import RegimeBlock, SignalBlock, make_rule, observe,
 class _VecPassThrough(VecEnvWrapper):
     """A wrapper that has said what it wants to the env underneath and then stands aside."""
 
-    def __init__(self, venv: VecEnv):
-        super().__init__(venv, observation_space=venv.unwrapped.observation_space)
-
     def reset(self) -> VecEnvObs:
         return self.venv.reset()
 

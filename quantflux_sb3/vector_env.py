@@ -52,7 +52,7 @@ class QuantFluxVectorEnv(VectorEnv):
     def __init__(self, num_envs: int = 1, market: Any = None, *, render_mode: str | None = None, **settings: Any):
         if num_envs < 1 or render_mode is not None:
             raise ValueError(f"A batch needs num_envs >= 1 and no render_mode; got {num_envs} and {render_mode!r}.")
-        self.core = PortfolioCore(num_envs, market, PortfolioConfig(**settings))
+        self.core = PortfolioCore(num_envs, market, PortfolioConfig.of(settings))
         self.core.add_observation(FeatureConfig())
         self.core.add_observation(RegimeBlock())
         self.num_envs = num_envs
@@ -70,7 +70,7 @@ class QuantFluxVectorEnv(VectorEnv):
         :param options: not used
         :return: observations (num_envs, obs_size), information
         """
-        seeds = [seed + env for env in range(self.num_envs)] if isinstance(seed, int) else seed or []
+        seeds = [seed + env for env in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else seed or []
         for env, own in enumerate(seeds):
             if own is not None:
                 self._generators[env] = np_random(own)[0]

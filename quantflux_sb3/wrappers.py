@@ -8,6 +8,7 @@ are in :mod:`quantflux_sb3.vec_wrappers`, because they need Stable-Baselines3 an
 too.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -79,7 +80,8 @@ class CoreWrapper(gym.Wrapper, gym.utils.RecordConstructorArgs):
 
     def __init__(self, env: gym.Env):
         gym.Wrapper.__init__(self, env)
-        self.step = env.step  # type: ignore[method-assign]
+        if type(self).step is gym.Wrapper.step:  # a subclass may have something to do
+            self.step = env.step  # type: ignore[method-assign]
 
 
 class ExogenousObservation(CoreWrapper):
@@ -168,10 +170,25 @@ def observe(env: Any, source: BlockSource) -> None:
     :param env: a QuantFluxEnv or QuantFluxVecEnv, wrapped or not
     :param source: of the blocks
     :raises TypeError: if it is another env
+    :raises ValueError: if a wrapper in between changes the observation
     """
-    core = portfolio_core(env)
+    core, layers = portfolio_core(env), list(_layers(env))
+    for layer in layers:
+        if hasattr(layer, "obs_rms") or not isinstance(layer.observation_space, PortfolioBox):
+            name = type(layer).__name__
+            raise ValueError(f"{name} changes the observation: put it around this wrapper, not between it and the env.")
     core.add_observation(source)
     env.unwrapped.observation_space = PortfolioBox(core.layout)
+    for layer in layers:
+        if hasattr(layer, "venv"):  # SB3's wrappers keep a space of their own
+            layer.observation_space = env.unwrapped.observation_space
+
+
+def _layers(env: Any) -> Iterator[Any]:
+    """The wrappers around the innermost env, from the outside."""
+    while env is not env.unwrapped:
+        yield env
+        env = env.venv if hasattr(env, "venv") else env.env
 
 
 def portfolio_core(env: Any) -> PortfolioCore:

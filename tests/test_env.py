@@ -1,6 +1,7 @@
 """The Gymnasium env: its contract, its episodes, its information, its errors, and that it sees no future."""
 
 import copy
+import json
 import pickle
 import warnings
 
@@ -11,9 +12,11 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import quantflux_sb3  # noqa: F401 (registers the env)
+from quantflux_sb3.config import GroupCap, LongShort
 from quantflux_sb3.costs import CostModel
 from quantflux_sb3.dynamics import REWARD_TERMS
 from quantflux_sb3.env import QuantFluxEnv
+from quantflux_sb3.info import INFO_KEYS as ORDERED_INFO_KEYS
 from quantflux_sb3.market import WARMUP_DAYS, MarketData
 from quantflux_sb3.regimes import REGIMES, detect_regimes
 from quantflux_sb3.rewards import RewardConfig
@@ -191,9 +194,9 @@ def test_actions_of_any_numeric_kind_are_taken(market, dtype):
     [
         (np.full(5, np.nan), "must be finite"),
         (np.array([1.0, np.inf, 0.0, 0.0, 0.0]), "must be finite"),
-        (np.ones(4), r"shape \(1, 4\); expected \(1, 5\): one weight per asset, then cash"),
-        (np.ones(9), r"shape \(1, 9\)"),
-        (np.ones((1, 5)), r"shape \(1, 1, 5\)"),
+        (np.ones(4), r"shape \(4,\); expected \(5,\): one weight per asset, then cash"),
+        (np.ones(9), r"shape \(9,\)"),
+        (np.ones((1, 5)), r"shape \(1, 5\)"),
         (0.5, "shape"),
         (None, "shape|number"),
         (np.array(list("abcde")), "number"),
@@ -486,3 +489,55 @@ def test_exogenous_signal_is_seen_as_early_as_the_lag_allows(market):
 def test_frame_with_unsorted_dates_is_refused(prices):
     with pytest.raises(ValueError, match="not ascending"):
         QuantFluxEnv(prices.sort_index(ascending=False))
+
+
+def test_an_info_is_a_dictionary_to_everybody_and_copies_are_independent():
+    env = gym.make("QuantFlux-v0", disable_env_checker=True)
+    env.reset(seed=0)
+    infos = [env.step(env.action_space.sample())[4] for _ in range(8)]
+    whole = dict(infos[0].items())
+    assert tuple(whole) == ORDERED_INFO_KEYS
+    assert set(json.loads(json.dumps(infos[1], default=str))) == set(INFO_KEYS)
+    assert set(infos[2] | {"mine": 1}) == {*INFO_KEYS, "mine"} == set({"mine": 1} | infos[3])
+    assert infos[4].setdefault("cost", -1) >= 0.0
+    del infos[5]["regime"]
+    assert "regime" not in infos[5] and list(reversed(infos[5]))[-1] == "date"
+    twin = copy.deepcopy(infos[6])
+    twin["weights"][:] = 0.0
+    twin["mine"] = 1
+    assert infos[6]["weights"].sum() == pytest.approx(1.0) and "mine" not in infos[6]
+    other = copy.deepcopy(infos[7])
+    assert {key: str(value) for key, value in other.items()} == {key: str(value) for key, value in infos[7].items()}
+    infos[7].clear()
+    assert len(infos[7]) == 0 and "wealth" not in infos[7]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"foo": 1}, r"no setting \['foo'\]; the settings are \['split'"),
+        ({"group_caps": None}, "tuple of GroupCap"),
+        ({"group_caps": [{"assets": ("AAPL",)}]}, "tuple of GroupCap"),
+        ({"max_weight": {"AAPL": 0.3}}, "one number per asset"),
+        ({"max_weight": "0.3"}, "one number per asset"),
+        ({"execution_lag": np.array([0, 1])}, "`execution_lag` must be 0 or 1"),
+        ({"decision_interval": True}, "`decision_interval` must be a whole number"),
+    ],
+)
+def test_settings_of_another_kind_are_refused_in_plain_words(settings, said):
+    with pytest.raises((ValueError, TypeError), match=said):
+        QuantFluxEnv(**settings)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: GroupCap("AAPL", 0.3),
+        lambda: GroupCap(("AAPL",), "0.5"),
+        lambda: LongShort(gross="1"),
+        lambda: RewardConfig(volatility="5"),
+    ],
+)
+def test_parts_of_settings_are_refused_in_plain_words(make):
+    with pytest.raises(ValueError, match="got"):
+        make()

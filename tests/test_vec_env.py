@@ -233,7 +233,7 @@ def test_bad_actions_are_refused_in_plain_words(market, actions, said, wrap):
 
 
 def test_bad_settings_are_refused(market):
-    with pytest.raises(ValueError, match="`n_envs` must be >= 1; got 0"):
+    with pytest.raises(ValueError, match="`n_envs` must be a whole number >= 1; got 0"):
         QuantFluxVecEnv(0, market)
     with pytest.raises(ValueError, match="not rendered"):
         QuantFluxVecEnv(2, market, render_mode="rgb_array")

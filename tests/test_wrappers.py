@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3.common.vec_env import VecFrameStack, VecMonitor, VecNormalize
 
 from quantflux_sb3 import wrappers
 from quantflux_sb3.env import QuantFluxEnv
@@ -168,3 +169,28 @@ def test_vec_twins_lie_beside_their_single_counterparts(market):
     assert venv.observation_space.layout == env.observation_space.layout
     with pytest.raises(AttributeError, match="VecNothing"):
         _ = wrappers.VecNothing
+
+
+def test_wrappers_that_change_the_observation_stand_outside():
+    for change in (gym.wrappers.FlattenObservation, gym.wrappers.NormalizeObservation):
+        with pytest.raises(ValueError, match=f"{change.__name__} changes the observation: put it around"):
+            FeatureObservation(change(QuantFluxEnv()))
+    for change in (VecNormalize, lambda venv: VecFrameStack(venv, 2)):
+        with pytest.raises(ValueError, match="changes the observation"):
+            VecFeatureObservation(change(QuantFluxVecEnv(2)))
+    venv = VecFeatureObservation(VecMonitor(QuantFluxVecEnv(2)))
+    assert venv.venv.observation_space == venv.observation_space == venv.unwrapped.observation_space
+    stacked = VecMarketTiming(VecFrameStack(QuantFluxVecEnv(2), 2))
+    assert stacked.reset().shape[1:] == stacked.observation_space.shape
+
+
+def test_a_subclass_may_have_a_step_of_its_own():
+    class Doubled(FeatureObservation):
+        def step(self, action):
+            obs, reward, *rest = super().step(action)
+            return obs, 2.0 * reward, *rest
+
+    plain, doubled = FeatureObservation(QuantFluxEnv()), Doubled(QuantFluxEnv())
+    plain.reset(seed=0), doubled.reset(seed=0)
+    action = np.full(7, 0.2, dtype=np.float32)
+    assert doubled.step(action)[1] == 2.0 * plain.step(action)[1]
