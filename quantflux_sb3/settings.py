@@ -52,13 +52,13 @@ class AgentSettings:
     """
 
     policy: str = "quantflux_sb3.policies.SoftmaxPolicy"
-    total_timesteps: int = 300_000
-    n_seeds: int = 3
+    total_timesteps: int = 100_000
+    n_seeds: int = 5
     n_envs: int = 64
     n_steps: int = 16
     batch_size: int = 1024
     n_epochs: int = 6
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     gamma: float = 0.0
     gae_lambda: float = 1.0
     log_std_init: float = -0.7
