@@ -178,6 +178,9 @@ def test_equal_content_has_equal_hash_and_any_change_another():
         (dict(market_features={"mood": np.full(200, np.inf)}), "'mood' has NaN or infinite"),
         (dict(risk_free=np.nan), "risk_free"),
         (dict(risk_free=np.zeros(9)), "risk_free"),
+        (dict(periods_per_year=0), "`periods_per_year` must be a whole number > 0, such as 252"),
+        (dict(periods_per_year="x"), "`periods_per_year`"),
+        (dict(periods_per_year=12.5), "`periods_per_year`"),
     ],
 )
 def test_bad_arrays_are_refused(fields, said):
@@ -343,6 +346,9 @@ def test_part_of_the_bundled_years_is_split_by_fraction():
         (dict(end="soon"), "'soon' is no date"),
         (dict(tickers=["AAPL"]), "at least 2"),
         (dict(tickers=["AAPL", "AAPL"]), "duplicate"),
+        (dict(benchmark=""), "`benchmark` must name an index"),
+        (dict(adjust="splits"), "adjusted for dividends and cannot be had for splits only"),
+        (dict(tickers=["KO", "PEP"], source="bundled", adjust="splits"), "adjusted for dividends"),
         (dict(prices="nowhere.csv"), "no prices file 'nowhere.csv'"),
     ],
 )
@@ -362,6 +368,9 @@ def test_price_files_are_routed_and_cut(prices, tmp_path):
     assert str(part.dates[0]) == "2010-03-02" and str(part.dates[-1]) == "2010-06-30"
     with pytest.raises(ValueError, match=r"Unknown ticker\(s\) \['Z'\].*its columns are \['A', 'B', 'C'\]"):
         load_market(["A", "Z"], prices=path)
+    for table in (path, prices):
+        with pytest.raises(ValueError, match=r"Unknown benchmark 'Z' in .*its columns are \['A', 'B', 'C'\]"):
+            load_market(prices=table, benchmark="Z")
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,12 @@ class MarketData:
     :param source: where the data came from
     :param caveats: what a reader of a result must know about the data, one sentence each
     :param synthetic: True for generated markets
-    :param periods_per_year: rows per year
+    :param periods_per_year: rows per year, by which figures are annualised; the loaders read it from the dates
     :param status: 1 where an asset trades at a close, 0 where it is suspended (its weight is frozen), -1 where it is not
         listed yet or any more (its weight becomes cash) (n_days, n_assets); 1 everywhere if not given
     :param asset_kind: what the assets' returns contain: ``price``, ``total return`` or ``unknown``
     :param benchmark_kind: the same of the benchmark; that of the assets where the benchmark is made of them
+    :param calendars: codes of the exchanges in ``exchange_calendars`` at whose closes the rows are known; none: not known
     """
 
     dates: np.ndarray
@@ -77,12 +78,14 @@ class MarketData:
     status: np.ndarray | None = None
     asset_kind: str = UNKNOWN_KIND
     benchmark_kind: str = UNKNOWN_KIND
+    calendars: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
         put("assets", tuple(str(asset) for asset in self.assets))
+        put("calendars", (self.calendars,) if isinstance(self.calendars, str) else tuple(self.calendars))
         put("dates", _read_only(np.asarray(self.dates, dtype="datetime64[D]")))
         put("returns", _read_only(np.ascontiguousarray(self.returns, dtype=np.float64)))
         n_days, n_assets = len(self.dates), len(self.assets)
@@ -93,6 +96,7 @@ class MarketData:
             put(name, {key: _signal(key, value, shape) for key, value in dict(getattr(self, name)).items()})
         status = np.ones((n_days, n_assets)) if self.status is None else np.asarray(self.status)
         put("status", _read_only(status.astype(np.int8)))
+        _check_periods(self.periods_per_year)
         self._check(n_days, n_assets)
         put("splits", self.splits or DateSplits.by_fraction(self.dates))
 
@@ -231,6 +235,11 @@ class MarketData:
     def __repr__(self) -> str:
         kind = "synthetic, " if self.synthetic else ""
         return f"MarketData({kind}{self.n_assets} assets, {self.n_days} days, {self._span()}, benchmark {self.benchmark})"
+
+
+def _check_periods(periods: Any) -> None:
+    if isinstance(periods, bool) or not isinstance(periods, (int, np.integer)) or periods < 1:
+        raise ValueError(f"`periods_per_year` must be a whole number > 0, such as 252 for daily rows; got {periods!r}.")
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

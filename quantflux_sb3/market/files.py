@@ -21,48 +21,53 @@ _SEPARATORS = ",;\t"
 class FileSource:
     """
     :param path: CSV (``.csv``, ``.txt``, gzipped or not) or Parquet file
+    :param times: whether its dates may have a time of day, which is dropped
     """
 
     remote = False
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, times: bool = False):
+        self.path, self.times = Path(path), times
         self.name = self.path.name
 
     def fetch(self, request: DataRequest) -> FetchedPrices:
-        return fetch_from_table(read_table(self.path), request, self.name, str(self.path))
+        return fetch_from_table(read_table(self.path), request, self.name, str(self.path), self.times)
 
 
 class FrameSource:
     """
     :param table: DataFrame in one of the layouts
+    :param times: whether its dates may have a time of day, which is dropped
     """
 
     name = "DataFrame"
     remote = False
 
-    def __init__(self, table: pd.DataFrame):
-        self.table = table
+    def __init__(self, table: pd.DataFrame, times: bool = False):
+        self.table, self.times = table, times
 
     def fetch(self, request: DataRequest) -> FetchedPrices:
-        return fetch_from_table(self.table, request, self.name, "the DataFrame")
+        return fetch_from_table(self.table, request, self.name, "the DataFrame", self.times)
 
 
-def fetch_from_table(table: pd.DataFrame, request: DataRequest, source: str, place: str) -> FetchedPrices:
+def fetch_from_table(table: pd.DataFrame, request: DataRequest, source: str, place: str, times: bool = False) -> FetchedPrices:
     """
     :param table: prices in one of the layouts
     :param request: symbols and dates wanted; no tickers means all columns
     :param source: where the table came from, for people
     :param place: the same for error messages
+    :param times: whether the dates may have a time of day, which is dropped
     :raises ValueError: if it is no table of prices, or a symbol is not in it
     """
     try:
-        closes, adjusted = closes_of(table, request.adjust)
+        closes, adjusted = closes_of(table, request.adjust, request.benchmark, times)
     except ValueError as error:
         raise ValueError(f"'{place}' cannot be read as a table of prices: {error}") from error
     wanted = list(request.symbols) if request.tickers else list(closes.columns)
-    if unknown := [name for name in wanted if name not in closes.columns]:
+    if unknown := [name for name in wanted if name != request.benchmark and name not in closes.columns]:
         raise ValueError(f"Unknown ticker(s) {unknown} in {place}; its columns are {list(closes.columns)}.")
+    if request.benchmark is not None and request.benchmark not in closes.columns:
+        raise ValueError(f"Unknown benchmark '{request.benchmark}' in {place}; its columns are {list(closes.columns)}.")
     return FetchedPrices(closes[wanted], source, adjusted)
 
 

@@ -68,6 +68,10 @@ class MarketQuery:
     def __post_init__(self) -> None:
         if isinstance(self.tickers, str):
             raise TypeError(f"`tickers` must be a list of symbols; got the text '{self.tickers}'.")
+        if self.benchmark is not None and not str(self.benchmark).strip():
+            raise ValueError(
+                f"`benchmark` must name an index or a column; got {self.benchmark!r}. Leave it out for the default."
+            )
         if self.offline and self.refresh:
             raise ValueError("--offline and --refresh exclude each other.")
         if self.prices is not None and self.source is not None:
@@ -83,8 +87,8 @@ def resolve(query: MarketQuery) -> tuple[Source, DataRequest, Region | None]:
     region = get_region(query.region) if query.region else None
     if query.prices is not None:
         request = DataRequest(tuple(query.tickers or ()), query.benchmark, query.start, query.end, query.adjust)
-        is_frame = isinstance(query.prices, pd.DataFrame)
-        return FrameSource(query.prices) if is_frame else FileSource(query.prices), request, region
+        source = FrameSource if isinstance(query.prices, pd.DataFrame) else FileSource
+        return source(query.prices, times=query.cleaning == "repair"), request, region
     tickers = tuple(query.tickers or (DEFAULT_TICKERS if region is None or region.name == "US" else region.universe))
     region = region or _region_of_tickers(tickers, query)
     request = DataRequest(tickers, query.benchmark or region.benchmark, query.start, query.end, query.adjust)
