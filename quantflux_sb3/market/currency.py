@@ -47,7 +47,8 @@ def convert(
     if rates.index.has_duplicates or not (rates[list(needed)].dropna() > 0.0).all(axis=None):
         raise ValueError("The exchange rates must be positive, one row a date.")
     dates = parse_dates(closes.index)
-    known = rates.sort_index().reindex(rates.index.union(dates.unique())).ffill(limit=max_fill)
+    known = rates.sort_index().reindex(rates.index.union(dates.unique()))
+    known = known.ffill(limit=max_fill) if max_fill else known
     converted = closes.copy()
     for name in closes.columns:
         if currencies[name] == base:

@@ -53,6 +53,7 @@ def read_market(query: MarketQuery) -> LoadedMarket:
     :raises ValueError: if the data cannot be had or is not clean, in one line
     """
     source, request, region = resolve(query)
+    policy = CleaningPolicy(query.cleaning or ("repair" if source.remote else "refuse"), query.max_fill)
     fetched = _fetch(source, request, query)
     region = region or region_of_columns(fetched.closes.columns, query)
     bundled = isinstance(source, BundledSource)
@@ -60,7 +61,6 @@ def read_market(query: MarketQuery) -> LoadedMarket:
     assets = list(request.tickers or [name for name in fetched.closes.columns if name != benchmark])
     index = None if benchmark in assets else benchmark
     fetched = fetched if bundled else _in_one_currency(fetched, region, query)
-    policy = CleaningPolicy(query.cleaning or ("repair" if source.remote else "refuse"), query.max_fill)
     listed = REGIONS["US"] if bundled else region  # the bundled stocks, at whatever region's costs
     codes = calendars(assets, listed, query)
     cleaned = clean(fetched.closes, index, codes, policy)
