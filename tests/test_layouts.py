@@ -186,3 +186,21 @@ def test_local_times_of_day_are_dropped_by_repair_alone(prices):
     with pytest.raises(ValueError, match="have a time of day"):
         load_market(prices=late)
     np.testing.assert_array_equal(load_market(prices=late, cleaning="repair").dates, MarketData.from_prices(prices).dates)
+
+
+def test_columns_with_blanks_or_the_names_of_headings_are_assets_like_others(prices, tmp_path):
+    table = prices.assign(D=prices["A"] * 2.0).set_axis(["S&P 500", "Deutsche Bank", "TIME", "DAY"], axis=1)
+    table.to_csv(tmp_path / "prices.csv")
+    for given in (table, tmp_path / "prices.csv"):
+        assert load_market(prices=given).assets == ("S&P 500", "Deutsche Bank", "TIME", "DAY")
+        market = load_market(["Deutsche Bank", "TIME"], "S&P 500", prices=given)
+        assert market.assets == ("Deutsche Bank", "TIME") and market.benchmark == "S&P 500"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("OPEN", "'OPEN' has the name of a field of prices, .*rename it"), ("ASSET", "'ASSET' is taken for tickers; rename it")],
+)
+def test_a_ticker_that_is_a_heading_is_named_in_the_error(name, said, prices):
+    with pytest.raises(ValueError, match=said):
+        load_market(prices=prices.rename(columns={"B": name}))

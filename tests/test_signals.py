@@ -87,6 +87,7 @@ def test_no_look_ahead(market, seed, how):
     ("kwargs", "said"),
     [
         (dict(lag=-1), "must not be negative"),
+        (dict(lag=100_000_000), "at most 36525 days"),
         (dict(how="next"), "'last' or 'mean'; got 'next'"),
         (dict(max_age=0), "max_age"),
         (dict(fill=np.nan), "fill"),

@@ -71,20 +71,21 @@ def fetch_from_table(table: pd.DataFrame, request: DataRequest, source: str, pla
     return FetchedPrices(closes[wanted], source, adjusted)
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
+def read_table(path: str | Path, what: str = "prices") -> pd.DataFrame:
     """
     :param path: CSV or Parquet file
+    :param what: it should hold, for the error
     :return: its table; the cells of a CSV file as text
     :raises ValueError: if there is no such file or it holds no table
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"There is no prices file '{path}'.")
+        raise ValueError(f"There is no {what} file '{path}'.")
     try:
         table = _read_parquet(path) if path.suffix.lower() in PARQUET_SUFFIXES else _read_csv(path)
     except Exception as error:  # what a damaged Parquet file raises has no common class
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"'{path}' cannot be read as a table of prices: {reason}") from error
+        raise ValueError(f"'{path}' cannot be read as a table of {what}: {reason}") from error
     if not len(table):
         raise ValueError(f"'{path}' has no rows of prices; expected a date column, then one column per ticker.")
     return table

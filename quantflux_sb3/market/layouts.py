@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_complex_dtype, is_numeric_dtype
 
 from quantflux_sb3.market.validation import check_session_dates, parse_dates
 
@@ -79,14 +79,22 @@ def _column(table: pd.DataFrame, names: set[str]) -> Any:
 
 
 def _with_dates(table: pd.DataFrame) -> pd.DataFrame:
-    """The dates as index: a column of that name if there is one, else the index as it is."""
+    """The dates as index: the index as it is if it holds dates (TIME is a ticker then), else a column of that name."""
     column = _column(table, _DATE_NAMES)
-    if column is None or isinstance(table.index, pd.DatetimeIndex):
+    if column is None or _holds_dates(table.index):
         return table
     dates = table[column]
     if isinstance(dates, pd.DataFrame):
         raise ValueError(f"the column '{column}' stands there twice")
     return table.drop(columns=column).set_axis(pd.Index(dates), axis=0)
+
+
+def _holds_dates(index: pd.Index) -> bool:
+    try:
+        parse_dates(index)
+    except ValueError:
+        return False
+    return True
 
 
 def _flat_names(columns: pd.Index, benchmark: str | None) -> list[tuple[str, str] | None] | None:
@@ -145,7 +153,10 @@ def _ohlcv(table: pd.DataFrame, adjust: str) -> tuple[pd.DataFrame, str]:
 
 def _long(table: pd.DataFrame, ticker: Any, adjust: str) -> tuple[pd.DataFrame, str]:
     fields = {_plain(name): name for name in table.columns}
-    field = _field(set(fields), adjust)
+    try:
+        field = _field(set(fields), adjust)
+    except ValueError as error:
+        raise ValueError(f"{error} The column '{ticker}' is taken for tickers; rename it if it is a ticker itself.") from error
     dates, names = parse_dates(table.index), table[ticker].astype(str).str.strip()
     values = _numbers(table[[fields[field]]].set_axis(dates, axis=0)).iloc[:, 0]
     pairs = pd.MultiIndex.from_arrays([dates, names])
@@ -180,6 +191,8 @@ def _numbers(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def parse_column(column: pd.Series) -> np.ndarray | pd.Series:
+    if is_complex_dtype(column):
+        raise ValueError(f"column '{column.name}' is not numeric: it holds complex numbers.")
     if is_numeric_dtype(column) and column.dtype != bool:
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     if column.dtype == bool:

@@ -68,6 +68,18 @@ class MarketQuery:
     def __post_init__(self) -> None:
         if isinstance(self.tickers, str):
             raise TypeError(f"`tickers` must be a list of symbols; got the text '{self.tickers}'.")
+        for name, kinds, expected in (
+            ("region", str, "the name of a region"),
+            ("benchmark", str, "the name of an index or a column"),
+            ("rates", (str, Path, pd.DataFrame), "a file or a DataFrame of exchange rates"),
+        ):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kinds):
+                raise TypeError(f"`{name}` must be {expected}; got {type(value).__name__}.")
+        if unnamed := [name for name in self.tickers or () if not isinstance(name, str)]:
+            raise TypeError(
+                f"`tickers` must be texts; got {unnamed[0]!r}. Columns of a table that are numbers are named by text."
+            )
         if self.benchmark is not None and not str(self.benchmark).strip():
             raise ValueError(
                 f"`benchmark` must name an index or a column; got {self.benchmark!r}. Leave it out for the default."

@@ -21,6 +21,8 @@ from quantflux_sb3.market.validation import parse_instants
 
 #: Time of day at which a session closes where the exchange is not known: later news belong to the next session.
 CLOSE = pd.Timedelta(hours=16)
+#: Longest lag [days]: a century.
+_LONGEST_LAG = 36_525
 
 
 def align_signal(
@@ -44,7 +46,9 @@ def align_signal(
     """
     if how not in ("last", "mean"):
         raise ValueError(f"`how` must be 'last' or 'mean'; got '{how}'.")
-    delay = lag if isinstance(lag, pd.Timedelta) else pd.Timedelta(days=lag)
+    delay = lag if isinstance(lag, pd.Timedelta) else pd.Timedelta(days=min(lag, _LONGEST_LAG + 1))
+    if delay > pd.Timedelta(days=_LONGEST_LAG):
+        raise ValueError(f"`lag` must be at most {_LONGEST_LAG} days; got {lag}.")
     if delay < pd.Timedelta(0):
         raise ValueError(f"`lag` must not be negative, or a value would be known before its date; got {lag}.")
     if (max_age is not None and max_age < 1) or not np.isfinite(fill):
@@ -111,7 +115,7 @@ def add_signals_file(market: MarketData, path: str | Path, lag: int = 1) -> Mark
     :raises ValueError: if it is no such table
     """
     try:
-        return add_signals(market, read_signals(read_table(path)), lag)
+        return add_signals(market, read_signals(read_table(path, "signals")), lag)
     except ValueError as error:
         raise ValueError(f"The signals of '{path}' cannot be used: {error}") from error
 

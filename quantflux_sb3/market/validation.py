@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_complex_dtype, is_numeric_dtype
 
 #: Rows a year of markets that are closed at weekends, and of those that never are.
 SESSIONS_A_YEAR, DAYS_A_YEAR = 252, 365
@@ -207,6 +207,8 @@ _ISO_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]
 
 
 def _check_numeric(prices: pd.Series) -> None:
+    if is_complex_dtype(prices):
+        raise ValueError(f"`prices` column '{prices.name}' is not numeric: it holds complex numbers.")
     if is_numeric_dtype(prices) and prices.dtype != bool:
         return
     text = prices.notna() & pd.to_numeric(prices.astype(str), errors="coerce").isna()
