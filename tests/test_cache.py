@@ -278,6 +278,7 @@ def test_data_commands(added_source, tmp_path, capsys):
     assert main(["data", "clear", "nothing"]) == 2 and "No cached entries begin with" in capsys.readouterr().err
     assert main(["data", "clear", key[:10]]) == 0 and PriceCache().entries() == []
     assert main(["data", "clear", "--all"]) == 0
+    assert main(["data", "verify"]) == 0 and "nothing is cached in" in capsys.readouterr().out
 
 
 def test_files_of_levels_are_what_their_names_say(tmp_path, capsys):

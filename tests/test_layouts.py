@@ -204,3 +204,18 @@ def test_columns_with_blanks_or_the_names_of_headings_are_assets_like_others(pri
 def test_a_ticker_that_is_a_heading_is_named_in_the_error(name, said, prices):
     with pytest.raises(ValueError, match=said):
         load_market(prices=prices.rename(columns={"B": name}))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("date,A,B".encode("utf-16"), "it is text in UTF-16; save it as CSV"),
+        (b"PK\x03\x04rest", "a ZIP archive or an Excel workbook; save it as CSV"),
+        (b"\x1f\x8b\x08rest", "gzipped \\(its name must then end in .gz\\)"),
+        (b"date,A,B\n\n2020-01-02,1\n", "row 3 has 2 cells"),
+    ],
+)
+def test_files_of_other_kinds_are_named(content, said, tmp_path):
+    (tmp_path / "prices.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        load_prices_file(tmp_path / "prices.csv")

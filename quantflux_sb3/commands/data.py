@@ -131,6 +131,8 @@ def _verify(argv: list[str]) -> int:
     from quantflux_sb3.market import PriceCache
 
     cache = PriceCache(options.cache_dir)
+    if not options.entries and not cache.entries():
+        print(f"nothing is cached in {cache.root}")
     damaged = []
     for key in options.entries or cache.entries():
         try:

@@ -15,6 +15,11 @@ from quantflux_sb3.market.layouts import closes_of
 from quantflux_sb3.market.request import DataRequest, FetchedPrices
 
 PARQUET_SUFFIXES = {".parquet", ".pq"}
+#: First bytes of what is often given for a CSV file.
+_OTHER_KINDS = {
+    b"PK": "a ZIP archive or an Excel workbook", b"\xff\xfe": "text in UTF-16", b"\xfe\xff": "text in UTF-16",
+    b"\x1f\x8b": "gzipped (its name must then end in .gz)", b"PAR1": "Parquet (its name must then end in .parquet or .pq)",
+}  # fmt: skip
 _SEPARATORS = ",;\t"
 
 
@@ -106,19 +111,25 @@ def _read_csv(path: Path) -> pd.DataFrame:
         import gzip
 
         content = gzip.decompress(content)
+    if kind := next((name for magic, name in _OTHER_KINDS.items() if content.startswith(magic)), None):
+        raise ValueError(f"it is {kind}; save it as CSV (UTF-8) or Parquet")
     text = content.decode("utf-8-sig")
     if "\0" in text:
         raise ValueError("there is a zero byte in it; it is no text")
     first_line = text.partition("\n")[0]
     separator = max(_SEPARATORS, key=first_line.count)
-    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True) if row]
-    if not rows:
+    numbered = [
+        (number, row)
+        for number, row in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), 1)
+        if row
+    ]
+    if not numbered:
         raise ValueError("it is empty")
-    header = [name.strip() for name in rows[0]]
-    for number, row in enumerate(rows, 1):
+    header = [name.strip() for name in numbered[0][1]]
+    for number, row in numbered:
         if len(row) != len(header):
             raise ValueError(f"row {number} has {len(row)} cells and the heading has {len(header)}")
-    return _named(header, rows[1:])
+    return _named(header, [row for _, row in numbered[1:]])
 
 
 def _named(header: list[str], rows: list[list[str]]) -> pd.DataFrame:
