@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -159,6 +161,7 @@ def test_a_changed_byte_is_found_and_refused(cache, source, place):
         lambda folder: (folder / "manifest.json").write_bytes(b""),
         lambda folder: next(folder.glob("*.parquet")).unlink(),
         lambda folder: next(folder.glob("*.parquet")).write_bytes(b""),
+        lambda folder: (folder / "manifest.json").unlink() or (folder / "manifest.json").mkdir(),
         lambda folder: (folder / "manifest.json").write_text(
             (folder / "manifest.json").read_text().replace("2020-01-01", "2020-01-02")
         ),
@@ -275,6 +278,46 @@ def test_data_commands(added_source, tmp_path, capsys):
     assert main(["data", "clear", "nothing"]) == 2 and "No cached entries begin with" in capsys.readouterr().err
     assert main(["data", "clear", key[:10]]) == 0 and PriceCache().entries() == []
     assert main(["data", "clear", "--all"]) == 0
+    assert main(["data", "verify"]) == 0 and "nothing is cached in" in capsys.readouterr().out
+
+
+def test_files_of_levels_are_what_their_names_say(tmp_path, capsys):
+    fetch = ["data", "fetch", "--offline", "--tickers", "AAPL", "JPM", "--start", "2022-01-01", "--out"]
+    tables = []
+    for name, read in (("a.pq", pd.read_parquet), ("a.csv.gz", pd.read_csv), ("a.csv", pd.read_csv)):
+        assert main([*fetch, str(tmp_path / name)]) == 0
+        tables.append(read(tmp_path / name)[["AAPL", "JPM", "SP500"]])
+        assert load_market(prices=tmp_path / name, benchmark="SP500").assets == ("AAPL", "JPM")
+        np.testing.assert_allclose(tables[0], tables[-1], rtol=1e-12)
+    capsys.readouterr()
+    for name, said in ((".", "is a folder; --out needs the name of a file"), ("a.xlsx", "--out must end in .csv, .csv.gz")):
+        assert main([*fetch, str(tmp_path / name)]) == 2 and said in capsys.readouterr().err
+
+
+def test_a_benchmark_that_is_an_asset_is_written_once(added_source, tmp_path):
+    out = tmp_path / "levels.csv"
+    fetch = ["data", "fetch", "--source", "table", "--tickers", "A", "B", "--benchmark", "B", "--start", "2020-01-01"]
+    assert main([*fetch, "--end", "2021-12-31", "--out", str(out)]) == 0
+    assert list(pd.read_csv(out).columns) == ["date", "A", "B"]
+
+
+def test_what_cannot_be_deleted_is_said_and_stops_nothing_else(cache, source, monkeypatch, capsys):
+    for request in (REQUEST, replace(REQUEST, start="2020-02-03")):
+        cache.fetch(source, request)
+    stuck, other = cache.entries()
+    whole = shutil.rmtree
+
+    def rmtree(path, *args, **kwargs):
+        if Path(path).name == stuck:
+            raise PermissionError(13, "Permission denied")
+        whole(path, *args, **kwargs)
+
+    monkeypatch.setattr("shutil.rmtree", rmtree)
+    assert main(["data", "clear", "--all", "--cache_dir", str(cache.root.parent)]) == 2
+    out, err = capsys.readouterr()
+    assert "deleted 1 cached entries" in out
+    assert "1 of 2 cached entries are still there" in err and f"{stuck}' cannot be deleted (Permission denied)" in err
+    assert not (cache.root / other).exists() and (cache.root / stuck).exists()
 
 
 def test_offline_and_refresh_exclude_each_other():

@@ -68,6 +68,13 @@ def test_late_listing_and_delisting_become_the_mask(closes):
     np.testing.assert_array_equal(market.status, np.where(cleaned.states[1:] == UNLISTED, -1, 1))
 
 
+@pytest.mark.parametrize("max_fill", [-1, 10**12, 1.5, "3", True])
+def test_max_fill_is_a_whole_number_of_sessions(max_fill, closes):
+    for cleaning in ("refuse", "repair"):
+        with pytest.raises(ValueError, match=r"`max_fill` must be a whole number from 0 to 10000 \[sessions\]; got"):
+            load_market(prices=closes, cleaning=cleaning, max_fill=max_fill)
+
+
 def test_short_gap_at_the_end_is_no_delisting(closes):
     cleaned = clean(at(closes, "C", slice(-2, None), np.nan), "I", ["XNYS"], REPAIR)
     assert cleaned.states[-2:, 2].tolist() == [FILLED, FILLED]

@@ -111,7 +111,8 @@ def test_data_list_and_fetch(tmp_path, capsys):
     assert main(["data", "fetch", "--tickers", "AAPL", "JPM", "--offline", "--out", str(path)]) == 0
     table = pd.read_csv(path, index_col=0)
     real = bundled_prices()[0][["AAPL", "JPM"]]
-    np.testing.assert_allclose(table["AAPL"].pct_change().iloc[1:], real["AAPL"].pct_change().iloc[2:], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(table["AAPL"].pct_change().iloc[1:], real["AAPL"].pct_change().iloc[1:], rtol=1e-9, atol=1e-12)
+    assert table.index[0] == "1990-01-02" and (table.iloc[0] == 100.0).all()
 
 
 def test_ctrl_c_keeps_finished_stages_and_resume_goes_on(tmp_path):

@@ -125,3 +125,97 @@ def test_report_on_a_file_says_where_it_came_from(prices, tmp_path):
     assert loaded.report.facts["source"] == "mine.csv" and loaded.report.facts["prices"] == "unknown"
     assert [item.asset for item in loaded.report.assets] == ["A", "C", "B"]
     assert loaded.market.benchmark_label == "B (not known whether with dividends)"
+
+
+def test_only_daily_prices_are_loaded_and_the_year_is_read_from_the_dates(prices):
+    assert load_market(prices=prices).periods_per_year == 252
+    every_day = prices.set_axis(pd.date_range("2010-01-04", periods=len(prices)), axis=0)
+    assert load_market(prices=every_day).periods_per_year == 365
+    for thin, said in (
+        (prices.resample("W-FRI").last(), "7 days apart"),
+        (prices.resample("ME").last(), "days apart"),
+        (prices[prices.index.dayofweek < 3], "rows a year .*expected daily prices"),
+        (prices.drop(prices.index[50:250]), "rows a year .*expected daily prices"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            load_market(prices=thin)
+
+
+def flat(prices: pd.DataFrame) -> pd.DataFrame:
+    return LAYOUTS["OHLCV flat names"](prices)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda p: flat(p).assign(INDEX=p["A"]), r"\['INDEX'\] are no field of a ticker .*--benchmark"),
+        (lambda p: flat(p).assign(A_VWAP=p["A"]), r"\['A_VWAP'\] are no field of a ticker"),
+        (lambda p: p.assign(Volume=10.0), "'Volume' has the name of a field of prices"),
+        (lambda p: p.set_axis(["A", "A ", "B"], axis=1), r"\['A'\] stand there twice"),
+        (lambda p: p.set_axis([1, "1", "B"], axis=1), r"\['1'\] stand there twice"),
+        (lambda p: ohlcv(p).rename(columns={"B": "A "}, level=1), r"\['A'\] stand there twice"),
+    ],
+)
+def test_columns_that_would_become_other_assets_are_refused(spoil, said, prices):
+    with pytest.raises(ValueError, match=said):
+        load_market(prices=spoil(prices))
+
+
+def test_a_named_benchmark_may_stand_plain_beside_flat_ohlcv(prices):
+    market = load_market(prices=flat(prices).assign(INDEX=3.0 * prices["C"]), benchmark="INDEX")
+    assert set(market.assets) == {"A", "B", "C"} and market.benchmark == "INDEX"
+    np.testing.assert_allclose(market.benchmark_returns, prices["C"].pct_change().iloc[1:], rtol=0, atol=1e-12)
+    assert load_market(prices=prices.set_axis(["Open Text", "LOW", "HIGH"], axis=1)).assets == ("Open Text", "LOW", "HIGH")
+
+
+@pytest.mark.parametrize("cleaning", ["refuse", "repair"])
+@pytest.mark.parametrize("layout", ["wide", "long", "csv"])
+def test_utc_times_that_shift_the_session_are_refused(layout, cleaning, prices, tmp_path):
+    tokyo = prices.tz_localize("Asia/Tokyo")
+    utc = tokyo.tz_convert("UTC")
+    table = {"wide": utc, "long": long(utc), "csv": tmp_path / "utc.csv"}[layout]
+    if layout == "csv":
+        utc.to_csv(table)
+    with pytest.raises(ValueError, match=r"have a time of day, first 2010-01-03 15:00:00\+00:00.*date of each session"):
+        load_market(prices=table, cleaning=cleaning)
+    assert load_market(prices=tokyo, cleaning=cleaning).dates[0] == np.datetime64("2010-01-05")
+
+
+def test_local_times_of_day_are_dropped_by_repair_alone(prices):
+    late = prices.set_axis(prices.index.tz_localize("America/New_York") + pd.Timedelta(hours=16), axis=0)
+    with pytest.raises(ValueError, match="have a time of day"):
+        load_market(prices=late)
+    np.testing.assert_array_equal(load_market(prices=late, cleaning="repair").dates, MarketData.from_prices(prices).dates)
+
+
+def test_columns_with_blanks_or_the_names_of_headings_are_assets_like_others(prices, tmp_path):
+    table = prices.assign(D=prices["A"] * 2.0).set_axis(["S&P 500", "Deutsche Bank", "TIME", "DAY"], axis=1)
+    table.to_csv(tmp_path / "prices.csv")
+    for given in (table, tmp_path / "prices.csv"):
+        assert load_market(prices=given).assets == ("S&P 500", "Deutsche Bank", "TIME", "DAY")
+        market = load_market(["Deutsche Bank", "TIME"], "S&P 500", prices=given)
+        assert market.assets == ("Deutsche Bank", "TIME") and market.benchmark == "S&P 500"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("OPEN", "'OPEN' has the name of a field of prices, .*rename it"), ("ASSET", "'ASSET' is taken for tickers; rename it")],
+)
+def test_a_ticker_that_is_a_heading_is_named_in_the_error(name, said, prices):
+    with pytest.raises(ValueError, match=said):
+        load_market(prices=prices.rename(columns={"B": name}))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("date,A,B".encode("utf-16"), "it is text in UTF-16; save it as CSV"),
+        (b"PK\x03\x04rest", "a ZIP archive or an Excel workbook; save it as CSV"),
+        (b"\x1f\x8b\x08rest", "gzipped \\(its name must then end in .gz\\)"),
+        (b"date,A,B\n\n2020-01-02,1\n", "row 3 has 2 cells"),
+    ],
+)
+def test_files_of_other_kinds_are_named(content, said, tmp_path):
+    (tmp_path / "prices.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        load_prices_file(tmp_path / "prices.csv")

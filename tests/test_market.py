@@ -53,6 +53,7 @@ def with_date(prices: pd.DataFrame, row: int, like: int) -> pd.DataFrame:
         (lambda p: p.set_axis(["A", "A", "B"], axis=1), r"duplicate columns: \['A'\]"),
         (lambda p: p.reset_index(drop=True), r"must hold dates; got numbers such as"),
         (lambda p: p.set_axis([f"day {i}" for i in range(300)]), r"must hold ISO dates such as 2012-12-31; got 'day 0'"),
+        (lambda p: p.astype(complex), r"column 'A' is not numeric: it holds complex"),
         (lambda p: p > 100.0, r"column 'A' is not numeric"),
     ],
 )
@@ -178,6 +179,12 @@ def test_equal_content_has_equal_hash_and_any_change_another():
         (dict(market_features={"mood": np.full(200, np.inf)}), "'mood' has NaN or infinite"),
         (dict(risk_free=np.nan), "risk_free"),
         (dict(risk_free=np.zeros(9)), "risk_free"),
+        (dict(risk_free=5.0), "`risk_free` must be simple returns per row of at most 1; got 5"),
+        (dict(returns=np.full((200, 3), 1e200)), r"`returns` .* at most 1e\+06; got 1e\+200"),
+        (dict(status=np.full((200, 3), 257)), "-1, 0 or 1 for every date and asset; got 257"),
+        (dict(periods_per_year=0), "`periods_per_year` must be a whole number > 0, such as 252"),
+        (dict(periods_per_year="x"), "`periods_per_year`"),
+        (dict(periods_per_year=12.5), "`periods_per_year`"),
     ],
 )
 def test_bad_arrays_are_refused(fields, said):
@@ -185,6 +192,17 @@ def test_bad_arrays_are_refused(fields, said):
     good = dict(dates=dates, assets=assets, returns=returns, benchmark_returns=benchmark)
     with pytest.raises(ValueError, match=said):
         MarketData(**{**good, **fields})
+
+
+def test_splits_must_be_splits(prices):
+    with pytest.raises(TypeError, match="`splits` must be DateSplits"):
+        MarketData.from_prices(prices, splits=("2016-01-01", "2017-01-01"))
+
+
+@pytest.mark.parametrize("fields", [dict(tickers=[1, 2]), dict(region=5), dict(benchmark=3), dict(rates=pd.Series([1.0]))])
+def test_settings_of_the_wrong_type_are_refused(fields, prices):
+    with pytest.raises(TypeError, match=f"`{next(iter(fields))}` must be"):
+        load_market(prices=prices, **fields)
 
 
 def test_bad_returns_are_reported_with_their_date():
@@ -343,6 +361,9 @@ def test_part_of_the_bundled_years_is_split_by_fraction():
         (dict(end="soon"), "'soon' is no date"),
         (dict(tickers=["AAPL"]), "at least 2"),
         (dict(tickers=["AAPL", "AAPL"]), "duplicate"),
+        (dict(benchmark=""), "`benchmark` must name an index"),
+        (dict(adjust="splits"), "adjusted for dividends and cannot be had for splits only"),
+        (dict(tickers=["KO", "PEP"], source="bundled", adjust="splits"), "adjusted for dividends"),
         (dict(prices="nowhere.csv"), "no prices file 'nowhere.csv'"),
     ],
 )
@@ -362,6 +383,9 @@ def test_price_files_are_routed_and_cut(prices, tmp_path):
     assert str(part.dates[0]) == "2010-03-02" and str(part.dates[-1]) == "2010-06-30"
     with pytest.raises(ValueError, match=r"Unknown ticker\(s\) \['Z'\].*its columns are \['A', 'B', 'C'\]"):
         load_market(["A", "Z"], prices=path)
+    for table in (path, prices):
+        with pytest.raises(ValueError, match=r"Unknown benchmark 'Z' in .*its columns are \['A', 'B', 'C'\]"):
+            load_market(prices=table, benchmark="Z")
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,11 @@ def test_conversion_uses_the_last_known_rate_only(mixed):
     holes = rates.drop(rates.index[[50, 51]])
     converted, _ = convert(closes, currencies, "USD", holes)
     assert converted["SAP.DE"].iloc[51] == closes["SAP.DE"].iloc[51] * rates["EUR"].iloc[49]
+    with pytest.raises(ValueError, match=f"no exchange rate of EUR for {closes.index[50].date()} or shortly before"):
+        convert(closes, currencies, "USD", holes, max_fill=0)
+    pd.testing.assert_frame_equal(
+        convert(closes, currencies, "USD", rates, 0)[0], convert(closes, currencies, "USD", rates)[0]
+    )
     later = rates.copy()
     later.iloc[120:] *= 2.0
     changed, _ = convert(closes, currencies, "USD", later)

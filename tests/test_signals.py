@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -12,7 +13,8 @@ import quantflux_sb3  # noqa: F401
 from quantflux_sb3.cli import main
 from quantflux_sb3.experiment import Prepared
 from quantflux_sb3.features import FeatureConfig
-from quantflux_sb3.market import MarketData
+from quantflux_sb3.market import MarketData, load_market
+from quantflux_sb3.market.calendars import session_closes
 from quantflux_sb3.market.headlines import LexiconScorer, PipelineScorer, label_score, score_headlines
 from quantflux_sb3.market.signals import add_signals, align_signal, read_signals
 from quantflux_sb3.settings import Settings
@@ -85,6 +87,7 @@ def test_no_look_ahead(market, seed, how):
     ("kwargs", "said"),
     [
         (dict(lag=-1), "must not be negative"),
+        (dict(lag=100_000_000), "at most 36525 days"),
         (dict(how="next"), "'last' or 'mean'; got 'next'"),
         (dict(max_age=0), "max_age"),
         (dict(fill=np.nan), "fill"),
@@ -221,3 +224,49 @@ def test_pipeline_scorer_with_a_real_model(tmp_path, headlines):
     scores = PipelineScorer(str(tmp_path), batch_size=2, device="cpu")(["profit rises", "bankruptcy", "record growth"])
     assert len(scores) == 3 and all(-1.0 <= score <= 1.0 for score in scores)
     assert score_headlines(headlines, str(tmp_path)).notna().sum().sum() == 3
+
+
+def with_calendars(market: MarketData, *codes: str) -> MarketData:
+    return replace(market, calendars=codes)
+
+
+def test_times_with_a_zone_are_those_of_the_exchange(five):
+    """15:30 in Los Angeles is 18:30 in New York, and 23:00 in Tokyo is long after its close."""
+    new_york, tokyo = with_calendars(five, "XNYS"), with_calendars(five, "XTKS")
+    west = table(A={"2010-01-05 12:59": 1.0, "2010-01-06 15:30": 2.0}).tz_localize("America/Los_Angeles")
+    assert align_signal(west, new_york, lag=0)[:, 0].tolist() == [1, 1, 2, 2, 2]
+    night = table(A={"2010-01-05 14:00": 1.0}).tz_localize("UTC")
+    assert align_signal(night, new_york, lag=0)[:, 0].tolist() == [1, 1, 1, 1, 1]
+    assert align_signal(night, tokyo, lag=0)[:, 0].tolist() == [0, 1, 1, 1, 1]
+    both = align_signal(night, with_calendars(five, "XNYS", "XTKS"), lag=0)  # a row is known at the first of the closes
+    assert both[:, 0].tolist() == [0, 1, 1, 1, 1]
+    with pytest.raises(ValueError, match=r"have a zone.*exchange of the market is not known"):
+        align_signal(night, five, lag=0)
+
+
+def test_the_close_is_that_of_the_exchange_on_that_day(five):
+    signal = table(A={"2010-01-05 14:59": 1.0, "2010-01-06 15:45": 2.0})
+    assert align_signal(signal, with_calendars(five, "XTKS"), lag=0)[:, 0].tolist() == [1, 1, 2, 2, 2]
+    assert align_signal(signal, with_calendars(five, "XNYS"), lag=0)[:, 0].tolist() == [1, 2, 2, 2, 2]
+    late = with_calendars(five, "XETR")
+    assert align_signal(table(A={"2010-01-06 17:29": 2.0}), late, lag=0)[:, 0].tolist() == [0, 2, 2, 2, 2]
+    dates = pd.DatetimeIndex(["2010-11-24", "2010-11-26"])  # the day after Thanksgiving closes at 13:00
+    local, instants = session_closes(["XNYS"], dates)
+    assert local.hour.tolist() == [16, 13] and instants.hour.tolist() == [21, 18]
+
+
+def test_headlines_and_files_keep_the_zone(five):
+    lines = pd.DataFrame({"date": ["2010-01-05T15:30:00-08:00"], "ticker": ["A"], "headline": ["Profit rises"]})
+    market = with_calendars(five, "XNYS")
+    assert align_signal(score_headlines(lines), market, lag=0)[:, 0].tolist() == [0, 1, 1, 1, 1]
+    signals = read_signals(pd.DataFrame({"date": ["2010-01-05T23:30:00Z"], "ticker": ["A"], "x": [2.0]}))
+    assert align_signal(signals["x"], market, lag=0)[:, 0].tolist() == [0, 2, 2, 2, 2]
+    lines.loc[1] = ["2010-01-05 15:30", "A", "Profit falls"]
+    with pytest.raises(ValueError, match="times with a zone and times without, such as '2010-01-05 15:30'"):
+        score_headlines(lines)
+
+
+def test_loaders_name_the_exchange(bundled, prices):
+    assert bundled.calendars == ("XNYS",) and load_market(prices=prices).calendars == ()
+    japanese = load_market(prices=prices.set_axis(["7203.T", "6758.T", "9432.T"], axis=1))
+    assert japanese.calendars == japanese.window(10, 100).calendars == ("XTKS",)

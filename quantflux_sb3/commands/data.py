@@ -7,6 +7,9 @@ from rich.console import Console
 
 from quantflux_sb3.commands.parsing import parse
 
+#: Endings of files of levels: what they are is told by them.
+_ENDINGS = (".csv", ".csv.gz", ".parquet", ".pq")
+
 
 def data(argv: list[str]) -> int:
     """
@@ -75,14 +78,14 @@ def _fetch(argv: list[str]) -> int:
     parser.add_argument("--out", type=str, default=None, help="CSV or Parquet file to write the clean levels into")
     options = vars(parse(parser, argv))
     out = options.pop("out")
-    if out and not Path(out).resolve().parent.is_dir():
-        raise ValueError(f"There is no folder '{Path(out).resolve().parent}' to write '{Path(out).name}' into.")
+    if out:
+        _check_out(Path(out))
     from quantflux_sb3.evaluation.data_quality import data_lines, data_table
     from quantflux_sb3.market import MarketQuery, read_market
 
     loaded = read_market(MarketQuery(**options))
     if out:
-        _write_levels(loaded.market, out)
+        _write_levels(loaded.market, loaded.report, Path(out))
     console = Console(soft_wrap=True)
     for line in data_lines(loaded.report):
         console.print(f"- {line}", highlight=False)
@@ -90,17 +93,34 @@ def _fetch(argv: list[str]) -> int:
     return 0
 
 
-def _write_levels(market, out: str) -> None:
-    """Prices from 100 on; an asset that is not listed has none."""
+def _check_out(out: Path) -> None:
+    if out.is_dir():
+        raise ValueError(f"'{out}' is a folder; --out needs the name of a file, such as '{out / 'prices.csv'}'.")
+    if not out.name.lower().endswith(_ENDINGS):
+        raise ValueError(f"--out must end in {', '.join(_ENDINGS)}; got '{out.name}'.")
+    if not out.resolve().parent.is_dir():
+        raise ValueError(f"There is no folder '{out.resolve().parent}' to write '{out.name}' into.")
+
+
+def _write_levels(market, report, out: Path) -> None:
+    """Prices from 100 on the first date; an asset that is not listed has none."""
+    import gzip
+
     import numpy as np
     import pandas as pd
 
     from quantflux_sb3.disk import write_whole
+    from quantflux_sb3.market.cleaning import UNLISTED
+    from quantflux_sb3.market.files import PARQUET_SUFFIXES
 
-    levels = 100.0 * np.cumprod(1.0 + np.column_stack([market.returns, market.benchmark_returns]), axis=0)
-    levels[:, :-1][market.status < 0] = np.nan
-    table = pd.DataFrame(levels, index=pd.Index(market.dates, name="date"), columns=[*market.assets, market.benchmark])
-    write_whole(out, table.to_parquet() if Path(out).suffix == ".parquet" else table.to_csv().encode())
+    growth = np.cumprod(1.0 + np.column_stack([market.returns, market.benchmark_returns]), axis=0)
+    levels = 100.0 * np.vstack([np.ones(market.n_assets + 1), growth])
+    levels[:, :-1][np.vstack([report.states[:1] == UNLISTED, market.status < 0])] = np.nan
+    dates = pd.Index([report.dates[0], *market.dates], name="date")
+    table = pd.DataFrame(levels, index=dates, columns=[*market.assets, market.benchmark])
+    table = table.loc[:, ~table.columns.duplicated()]  # the benchmark may be one of the assets
+    content = table.to_parquet() if out.suffix.lower() in PARQUET_SUFFIXES else table.to_csv().encode()
+    write_whole(out, gzip.compress(content, mtime=0) if out.suffix.lower() == ".gz" else content)
     print(f"wrote {len(table)} days of {market.n_assets} assets and {market.benchmark} to {out} (levels, not quotes)")
 
 
@@ -111,6 +131,8 @@ def _verify(argv: list[str]) -> int:
     from quantflux_sb3.market import PriceCache
 
     cache = PriceCache(options.cache_dir)
+    if not options.entries and not cache.entries():
+        print(f"nothing is cached in {cache.root}")
     damaged = []
     for key in options.entries or cache.entries():
         try:
@@ -136,8 +158,15 @@ def _clear(argv: list[str]) -> int:
         raise ValueError("`quantflux data clear` needs the keys of entries (see `quantflux data list`), or --all.")
     cache = PriceCache(options.cache_dir)
     keys = [cache.resolve(key) for key in options.entries] if options.entries else cache.entries()
+    failed = []
     for key in keys:
-        cache.clear(key)
+        try:
+            cache.clear(key)
+        except ValueError as error:
+            failed.append(str(error))
     tables = clear_tables(options.cache_dir) if options.all else 0
-    print(f"deleted {len(keys)} cached entries" + (f" and {tables} feature tables" if options.all else ""))
+    deleted = len(keys) - len(failed)
+    print(f"deleted {deleted} cached entries" + (f" and {tables} feature tables" if options.all else ""))
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(keys)} cached entries are still there: {failed[0]}")
     return 0

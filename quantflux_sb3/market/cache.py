@@ -171,14 +171,22 @@ class PriceCache:
     def clear(self, key: str) -> None:
         """
         :param key: of the entry to delete
+        :raises ValueError: if it cannot be deleted
         """
+        folder = self.root / key
         with self._locked(key):
-            (self.root / key / _MANIFEST).unlink(missing_ok=True)  # first: without it there is no entry
-            shutil.rmtree(self.root / key, ignore_errors=True)
+            try:
+                if (folder / _MANIFEST).is_file():
+                    (folder / _MANIFEST).unlink()  # first: without it there is no entry
+                if folder.is_dir():
+                    shutil.rmtree(folder)
+            except OSError as error:
+                reason = error.strerror or error
+                raise ValueError(f"'{folder}' cannot be deleted ({reason}). Delete the folder by hand.") from error
 
     def _manifest(self, key: str) -> Manifest | None:
         path = self.root / key / _MANIFEST
-        return Manifest.read(path) if path.is_file() else None
+        return Manifest.read(path) if path.exists() else None
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Session dates of exchanges, from ``exchange_calendars``."""
+"""Session dates and closes of exchanges, from ``exchange_calendars``."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -22,6 +22,37 @@ def sessions(
         own, known_from, known_to = _sessions(code, first.year, last.year)
         dates, first, last = dates.union(own), max(first, known_from), min(last, known_to)
     return dates[(dates >= first) & (dates <= last)], first, last
+
+
+def session_closes(
+    calendars: Sequence[str], dates: pd.DatetimeIndex, close: pd.Timedelta | None = None
+) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
+    """
+    When each row of a market is known: at the first close of its exchanges.
+
+    :param calendars: codes such as ``XTKS``, at least one
+    :param dates: of the rows, without time zone (n_days,)
+    :param close: local time of day of all closes; by the calendars if not given, on days that they have not the earliest usual
+    :return: first close on the clocks of the exchanges, without time zone (n_days,); first close in UTC (n_days,)
+    """
+    columns = [_closes(code, dates, close) for code in calendars]
+    local = pd.concat([column.dt.tz_localize(None) for column in columns], axis=1).min(axis=1)
+    instant = pd.concat([column.dt.tz_convert("UTC") for column in columns], axis=1).min(axis=1)
+    return pd.DatetimeIndex(local), pd.DatetimeIndex(instant)
+
+
+def _closes(code: str, dates: pd.DatetimeIndex, close: pd.Timedelta | None) -> pd.Series:
+    from exchange_calendars import get_calendar
+
+    own, first, last = _sessions(code, dates[0].year, dates[-1].year)
+    calendar = get_calendar(code)
+    usual = min(pd.Timedelta(hours=time.hour, minutes=time.minute) for _, time in calendar.close_times)
+    zoned = pd.Series((dates + (close or usual)).tz_localize(calendar.tz, nonexistent="shift_forward", ambiguous=True), dates)
+    known = dates.intersection(own)
+    if close is None and len(known):
+        exact = get_calendar(code, start=first, end=last).closes
+        zoned[known] = exact[known].dt.tz_convert(calendar.tz)
+    return zoned
 
 
 @lru_cache(maxsize=32)

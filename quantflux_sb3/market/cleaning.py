@@ -29,6 +29,8 @@ from quantflux_sb3.market.validation import parse_dates
 PRICED, FILLED, SUSPENDED, UNLISTED = range(4)
 #: A calendar that misses more than this share of the rows, or has as many sessions without a row, is not that of the data.
 _MISFIT = 0.2
+#: Upper bound of the policy's counts [sessions]: four decades.
+_MOST_SESSIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,13 @@ class CleaningPolicy:
     def __post_init__(self) -> None:
         if self.mode not in ("refuse", "repair"):
             raise ValueError(f"`cleaning` must be 'refuse' or 'repair'; got '{self.mode}'.")
-        if self.max_fill < 0 or self.stale_days < 2:
-            raise ValueError(f"`max_fill` must be >= 0 and `stale_days` >= 2; got {self.max_fill} and {self.stale_days}.")
+        for name, least in (("max_fill", 0), ("stale_days", 2)):
+            value = getattr(self, name)
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            if not whole or not least <= value <= _MOST_SESSIONS:
+                raise ValueError(
+                    f"`{name}` must be a whole number from {least} to {_MOST_SESSIONS} [sessions]; got {value!r}."
+                )
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,11 @@ def convert(
     rates = rates.set_axis([str(name).upper() for name in rates.columns], axis=1).set_axis(parse_dates(rates.index), axis=0)
     if unknown := sorted(needed - set(rates.columns)):
         raise ValueError(f"The exchange rates have no column for {unknown}; their columns are {list(rates.columns)}.")
-    if rates.index.has_duplicates or not (rates[list(needed)].dropna() > 0.0).all(axis=None):
+    if rates.index.has_duplicates or (rates[list(needed)] <= 0.0).any(axis=None):
         raise ValueError("The exchange rates must be positive, one row a date.")
     dates = parse_dates(closes.index)
-    known = rates.sort_index().reindex(rates.index.union(dates.unique())).ffill(limit=max_fill)
+    known = rates.sort_index().reindex(rates.index.union(dates.unique()))
+    known = known.ffill(limit=max_fill) if max_fill else known
     converted = closes.copy()
     for name in closes.columns:
         if currencies[name] == base:

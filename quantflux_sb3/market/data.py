@@ -25,6 +25,8 @@ WARMUP_DAYS = LONGEST_WINDOW + 2
 MIN_SPLIT_DAYS = 21
 #: Name of the benchmark where no index is given: a yardstick that pays no costs, unlike the strategy of that name.
 EQUAL_WEIGHT = "equal-weight index"
+#: Largest simple returns per row that are believed; beyond, wealth overflows, or a yearly rate was given for a daily one.
+MAX_RETURN, MAX_RISK_FREE = 1e6, 1.0
 #: What a series of prices contains: the price alone, dividends too, or nobody knows.
 PRICE, TOTAL_RETURN, UNKNOWN_KIND = "price", "total return", "unknown"
 _KIND_TEXTS = {
@@ -54,11 +56,12 @@ class MarketData:
     :param source: where the data came from
     :param caveats: what a reader of a result must know about the data, one sentence each
     :param synthetic: True for generated markets
-    :param periods_per_year: rows per year
+    :param periods_per_year: rows per year, by which figures are annualised; the loaders read it from the dates
     :param status: 1 where an asset trades at a close, 0 where it is suspended (its weight is frozen), -1 where it is not
         listed yet or any more (its weight becomes cash) (n_days, n_assets); 1 everywhere if not given
     :param asset_kind: what the assets' returns contain: ``price``, ``total return`` or ``unknown``
     :param benchmark_kind: the same of the benchmark; that of the assets where the benchmark is made of them
+    :param calendars: codes of the exchanges in ``exchange_calendars`` at whose closes the rows are known; none: not known
     """
 
     dates: np.ndarray
@@ -77,12 +80,14 @@ class MarketData:
     status: np.ndarray | None = None
     asset_kind: str = UNKNOWN_KIND
     benchmark_kind: str = UNKNOWN_KIND
+    calendars: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
         put("assets", tuple(str(asset) for asset in self.assets))
+        put("calendars", (self.calendars,) if isinstance(self.calendars, str) else tuple(self.calendars))
         put("dates", _read_only(np.asarray(self.dates, dtype="datetime64[D]")))
         put("returns", _read_only(np.ascontiguousarray(self.returns, dtype=np.float64)))
         n_days, n_assets = len(self.dates), len(self.assets)
@@ -92,7 +97,16 @@ class MarketData:
         for name, shape in (("asset_features", (n_days, n_assets)), ("market_features", (n_days,))):
             put(name, {key: _signal(key, value, shape) for key, value in dict(getattr(self, name)).items()})
         status = np.ones((n_days, n_assets)) if self.status is None else np.asarray(self.status)
+        if not np.isin(status, (-1, 0, 1)).all():
+            raise ValueError(
+                f"`status` must be -1, 0 or 1 for every date and asset; got {np.setdiff1d(status, (-1, 0, 1))[0]}."
+            )
         put("status", _read_only(status.astype(np.int8)))
+        _check_periods(self.periods_per_year)
+        if self.splits is not None and not isinstance(self.splits, DateSplits):
+            raise TypeError(f"`splits` must be DateSplits(train_end, validation_end); got {self.splits!r}.")
+        for name, most in (("returns", MAX_RETURN), ("benchmark_returns", MAX_RETURN), ("risk_free", MAX_RISK_FREE)):
+            _check_largest(name, getattr(self, name), most)
         self._check(n_days, n_assets)
         put("splits", self.splits or DateSplits.by_fraction(self.dates))
 
@@ -113,7 +127,7 @@ class MarketData:
             if not np.isfinite(values).all() or values.min(initial=0.0) < -1.0:
                 row = int(np.argwhere(~np.isfinite(values) | (values < -1.0))[0][0])
                 raise ValueError(f"`{name}` must be finite and >= -1 (simple returns); first bad row is {self.dates[row]}.")
-        if self.status.shape != self.returns.shape or not np.isin(self.status, (-1, 0, 1)).all():
+        if self.status.shape != self.returns.shape:
             raise ValueError(f"`status` must be -1, 0 or 1 for every date and asset; got shape {self.status.shape}.")
         if (np.abs(self.returns[self.status == 0]) > 0).any():
             raise ValueError("A suspended asset (`status` 0) must have return 0; the move comes on the day it trades again.")
@@ -231,6 +245,19 @@ class MarketData:
     def __repr__(self) -> str:
         kind = "synthetic, " if self.synthetic else ""
         return f"MarketData({kind}{self.n_assets} assets, {self.n_days} days, {self._span()}, benchmark {self.benchmark})"
+
+
+def _check_largest(name: str, values: np.ndarray, most: float) -> None:
+    largest = np.max(values[np.isfinite(values)], initial=0.0)
+    if largest > most:
+        raise ValueError(
+            f"`{name}` must be simple returns per row of at most {most:g}; got {largest:g}. Is a price wrong by far?"
+        )
+
+
+def _check_periods(periods: Any) -> None:
+    if isinstance(periods, bool) or not isinstance(periods, (int, np.integer)) or periods < 1:
+        raise ValueError(f"`periods_per_year` must be a whole number > 0, such as 252 for daily rows; got {periods!r}.")
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

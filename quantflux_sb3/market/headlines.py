@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from quantflux_sb3.market.validation import parse_stamps
+from quantflux_sb3.market.validation import parse_instants
 
 Scorer = Callable[[Sequence[str]], Sequence[float]]
 
@@ -117,7 +117,7 @@ def label_score(probabilities: dict[str, float]) -> float:
 
 def score_headlines(headlines: pd.DataFrame, scorer: Scorer | str | None = None) -> pd.DataFrame:
     """
-    :param headlines: columns date (with a time of day in the exchange's time, if known), ticker, headline
+    :param headlines: columns date (with a time of day in the exchange's time or with a zone, if known), ticker, headline
     :param scorer: from texts to scores in [-1, 1]; the name of a Hugging Face model; the lexicon if not given
     :return: scores by time and ticker (NaN: no headline), for ``align_signal(..., how="mean")``
     :raises ValueError: if a column is missing, or the scorer gives anything but one number in [-1, 1] per headline
@@ -129,6 +129,6 @@ def score_headlines(headlines: pd.DataFrame, scorer: Scorer | str | None = None)
     scores = np.asarray(scorer(texts) if texts else [], dtype=np.float64)
     if scores.shape != (len(texts),) or not (np.abs(scores) <= 1.0).all():
         raise ValueError(f"A scorer must give one number in [-1, 1] per headline; got shape {scores.shape} for {len(texts)}.")
-    stamps = parse_stamps(headlines["date"])
+    stamps = parse_instants(headlines["date"])
     table = pd.DataFrame({"date": stamps, "ticker": headlines["ticker"].astype(str).to_numpy(), "score": scores})
     return table.groupby(["date", "ticker"])["score"].mean().unstack().rename_axis(index=None, columns=None)

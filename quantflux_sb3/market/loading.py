@@ -21,7 +21,7 @@ from quantflux_sb3.market.query import MarketQuery, calendars, currencies_of, re
 from quantflux_sb3.market.regions import REGIONS, Region, benchmark_kind, has_region_suffix
 from quantflux_sb3.market.request import ADJUSTMENTS, DataRequest, FetchedPrices, Source
 from quantflux_sb3.market.sources import BUNDLED_INDEX, BUNDLED_INDEX_ALIASES, BundledSource, cut, load_bundled
-from quantflux_sb3.market.validation import parse_dates
+from quantflux_sb3.market.validation import parse_dates, rows_per_year
 
 USER_UNIVERSE_CAVEAT = (
     "The assets were chosen by the user, today: if they were chosen because they did well, the result is too good."
@@ -53,6 +53,7 @@ def read_market(query: MarketQuery) -> LoadedMarket:
     :raises ValueError: if the data cannot be had or is not clean, in one line
     """
     source, request, region = resolve(query)
+    policy = CleaningPolicy(query.cleaning or ("repair" if source.remote else "refuse"), query.max_fill)
     fetched = _fetch(source, request, query)
     region = region or region_of_columns(fetched.closes.columns, query)
     bundled = isinstance(source, BundledSource)
@@ -60,14 +61,13 @@ def read_market(query: MarketQuery) -> LoadedMarket:
     assets = list(request.tickers or [name for name in fetched.closes.columns if name != benchmark])
     index = None if benchmark in assets else benchmark
     fetched = fetched if bundled else _in_one_currency(fetched, region, query)
-    policy = CleaningPolicy(query.cleaning or ("repair" if source.remote else "refuse"), query.max_fill)
     listed = REGIONS["US"] if bundled else region  # the bundled stocks, at whatever region's costs
     codes = calendars(assets, listed, query)
     cleaned = clean(fetched.closes, index, codes, policy)
     if bundled and policy.mode == "refuse":
         market = load_bundled(assets, query.start, query.end)
     else:
-        market = _build(fetched, cleaned.closes, assets, benchmark, policy)
+        market = _build(fetched, cleaned.closes, assets, benchmark, policy, codes)
     facts = {
         "source": fetched.source, "region": region.name, "currency": listed.currency, "calendar": " ".join(codes),
         "prices": market.asset_kind, "benchmark": market.benchmark, "benchmark_kind": market.benchmark_kind,
@@ -88,8 +88,9 @@ def load_market(
     """
     query = MarketQuery(tickers, benchmark, start, end, prices, offline=offline, **kwargs)
     source, request, _ = resolve(query)
-    if isinstance(source, BundledSource) and request.benchmark in BUNDLED_INDEX_ALIASES and query.cleaning is None:
-        return load_bundled(request.tickers, start, end)  # shared in memory
+    if isinstance(source, BundledSource) and query.cleaning is None and request.adjust == "dividends":
+        if request.benchmark in BUNDLED_INDEX_ALIASES:
+            return load_bundled(request.tickers, start, end)  # shared in memory
     return read_market(query).market
 
 
@@ -166,16 +167,18 @@ def _read_rates(path: str | Path) -> pd.DataFrame:
 
 
 def _build(
-    fetched: FetchedPrices, closes: pd.DataFrame, assets: list[str], benchmark: str | None, policy: CleaningPolicy
-) -> MarketData:
+    fetched: FetchedPrices, closes: pd.DataFrame, assets: list[str], benchmark: str | None, policy: CleaningPolicy,
+    codes: tuple[str, ...],
+) -> MarketData:  # fmt: skip
     kind = ADJUSTMENTS[fetched.adjusted]
     index_kind = benchmark_kind(benchmark, kind)
     caveats = (USER_UNIVERSE_CAVEAT, *((PRICE_BENCHMARK_CAVEAT,) if (kind, index_kind) == (TOTAL_RETURN, PRICE) else ()))
-    return MarketData.from_prices(
+    market = MarketData.from_prices(
         closes[assets], None if benchmark is None else closes[benchmark].rename(benchmark),
         missing="mask" if policy.mode == "repair" else "refuse", source=fetched.source, caveats=caveats,
-        asset_kind=kind, benchmark_kind=index_kind,
+        asset_kind=kind, benchmark_kind=index_kind, calendars=codes,
     )  # fmt: skip
+    return replace(market, periods_per_year=rows_per_year(market.dates))
 
 
 def _said(cleaned: Cleaned, fetched: FetchedPrices) -> Cleaned:

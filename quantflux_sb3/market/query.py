@@ -68,6 +68,22 @@ class MarketQuery:
     def __post_init__(self) -> None:
         if isinstance(self.tickers, str):
             raise TypeError(f"`tickers` must be a list of symbols; got the text '{self.tickers}'.")
+        for name, kinds, expected in (
+            ("region", str, "the name of a region"),
+            ("benchmark", str, "the name of an index or a column"),
+            ("rates", (str, Path, pd.DataFrame), "a file or a DataFrame of exchange rates"),
+        ):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kinds):
+                raise TypeError(f"`{name}` must be {expected}; got {type(value).__name__}.")
+        if unnamed := [name for name in self.tickers or () if not isinstance(name, str)]:
+            raise TypeError(
+                f"`tickers` must be texts; got {unnamed[0]!r}. Columns of a table that are numbers are named by text."
+            )
+        if self.benchmark is not None and not str(self.benchmark).strip():
+            raise ValueError(
+                f"`benchmark` must name an index or a column; got {self.benchmark!r}. Leave it out for the default."
+            )
         if self.offline and self.refresh:
             raise ValueError("--offline and --refresh exclude each other.")
         if self.prices is not None and self.source is not None:
@@ -83,8 +99,8 @@ def resolve(query: MarketQuery) -> tuple[Source, DataRequest, Region | None]:
     region = get_region(query.region) if query.region else None
     if query.prices is not None:
         request = DataRequest(tuple(query.tickers or ()), query.benchmark, query.start, query.end, query.adjust)
-        is_frame = isinstance(query.prices, pd.DataFrame)
-        return FrameSource(query.prices) if is_frame else FileSource(query.prices), request, region
+        source = FrameSource if isinstance(query.prices, pd.DataFrame) else FileSource
+        return source(query.prices, times=query.cleaning == "repair"), request, region
     tickers = tuple(query.tickers or (DEFAULT_TICKERS if region is None or region.name == "US" else region.universe))
     region = region or _region_of_tickers(tickers, query)
     request = DataRequest(tickers, query.benchmark or region.benchmark, query.start, query.end, query.adjust)

@@ -37,8 +37,8 @@ class DataRequest:
         if len(set(tickers)) < len(tickers):
             raise ValueError(f"`tickers` has duplicates: {sorted({name for name in tickers if tickers.count(name) > 1})}.")
         for name in self.symbols:
-            if not re.fullmatch(r"\S+", name):
-                raise ValueError(f"A symbol must be a word without blanks; got '{name}'.")
+            if not isinstance(name, str) or not name.strip():
+                raise ValueError(f"A symbol must be a text that is not empty; got {name!r}.")
         if self.adjust not in ("dividends", "splits"):
             raise ValueError(f"`adjust` must be 'dividends' or 'splits'; got '{self.adjust}'.")
         start, end = (as_date(text) if text is not None else None for text in (self.start, self.end))

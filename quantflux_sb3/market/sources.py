@@ -67,6 +67,11 @@ class BundledSource:
                 f"Unknown ticker(s) {unknown} in the bundled set; it has {list(stocks.columns)}. "
                 "Others need the network, or the cache of a download before."
             )
+        if request.adjust != "dividends":
+            raise ValueError(
+                "The bundled prices are adjusted for dividends and cannot be had for splits only; leave out --adjust "
+                f"{request.adjust}, or ask another source (--source yahoo, with the network, or --prices FILE)."
+            )
         closes = stocks[list(request.tickers)].assign(**{BUNDLED_INDEX: index})
         late = request.end is not None and as_date(request.end) > closes.index[-1]
         notes = (f"the bundled prices end on {closes.index[-1].date()}",) if late else ()
@@ -111,7 +116,7 @@ def _load_bundled(tickers: tuple[str, ...], start: str | None, end: str | None) 
     splits = DateSplits() if start is None and end is None else None
     return MarketData.from_prices(
         closes, BUNDLED_INDEX, splits=splits, source=BUNDLED_SOURCE, caveats=(SURVIVOR_CAVEAT, PRICE_INDEX_CAVEAT),
-        asset_kind=TOTAL_RETURN, benchmark_kind=PRICE,
+        asset_kind=TOTAL_RETURN, benchmark_kind=PRICE, calendars=("XNYS",),
     )  # fmt: skip
 
 

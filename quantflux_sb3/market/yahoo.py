@@ -6,6 +6,7 @@ that prices which Yahoo has not adjusted are noticed. Either every symbol comes 
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -46,6 +47,8 @@ class YahooSource:
     def fetch(self, request: DataRequest) -> FetchedPrices:
         if not request.tickers:
             raise ValueError("Yahoo Finance needs the symbols of the assets; give --tickers.")
+        if blanks := [symbol for symbol in request.symbols if not re.fullmatch(r"\S+", symbol)]:
+            raise ValueError(f"A symbol of Yahoo Finance must be a word without blanks; got '{blanks[0]}'.")
         parts: list[pd.DataFrame] = []
         left, reasons = [symbol.upper() for symbol in request.symbols], {}
         for attempt in range(self.attempts):
