@@ -192,7 +192,7 @@ def _trend_score(price: pd.Series, sma_20: np.ndarray, sma_50: np.ndarray) -> np
     return np.mean([np.sign(vote) for vote in votes], axis=0)
 
 
-def correlation_descriptors(returns: np.ndarray, days: int, chunk: int = 1024) -> np.ndarray:
+def correlation_descriptors(returns: np.ndarray, days: int, chunk: int = 256) -> np.ndarray:
     """
     Shape of the rolling correlation matrix in three numbers: mean and standard deviation of its off-diagonal, and the
     share of its largest eigenvalue (how much of the market moves as one).
@@ -203,19 +203,22 @@ def correlation_descriptors(returns: np.ndarray, days: int, chunk: int = 1024) -
     :return: descriptors (n_days, 3)
     """
     n_days, n_assets = returns.shape
+    n_pairs = n_assets * (n_assets - 1)
     table = np.zeros((n_days, 3))
-    off_diagonal = ~np.eye(n_assets, dtype=bool)
     for first in range(days - 1, n_days, chunk):
         last = min(first + chunk, n_days)
         windows = np.lib.stride_tricks.sliding_window_view(returns[first - days + 1 : last], days, axis=0)
         centred = windows - windows.mean(axis=2, keepdims=True)
         scale = np.sqrt((centred**2).sum(axis=2, keepdims=True))
         unit = centred / np.maximum(scale, 1e-12)
-        correlation = unit @ unit.transpose(0, 2, 1)
-        pairs = correlation[:, off_diagonal]
-        table[first:last, 0] = pairs.mean(axis=1)
-        table[first:last, 1] = pairs.std(axis=1)
-        table[first:last, 2] = np.linalg.eigvalsh(correlation)[:, -1] / n_assets
+        # The correlation matrix, or the smaller matrix of the same sum of squares and the same largest eigenvalue.
+        gram = unit @ unit.transpose(0, 2, 1) if n_assets <= days else unit.transpose(0, 2, 1) @ unit
+        own = (unit**2).sum(axis=2)
+        mean = ((unit.sum(axis=1) ** 2).sum(axis=1) - own.sum(axis=1)) / n_pairs
+        square = ((gram**2).sum(axis=(1, 2)) - (own**2).sum(axis=1)) / n_pairs
+        table[first:last, 0] = mean
+        table[first:last, 1] = np.sqrt(np.maximum(square - mean**2, 0.0))
+        table[first:last, 2] = np.linalg.eigvalsh(gram)[:, -1] / n_assets
     return table
 
 

@@ -75,14 +75,19 @@ def test_relative_momentum_sums_to_zero_over_the_assets(market):
     assert np.std(values) > 0.1
 
 
-def test_correlation_descriptors_equal_numpy_on_the_window(market):
-    table = correlation_descriptors(market.returns, 63, chunk=50)
+@pytest.mark.parametrize(
+    ("n_assets", "accuracy"), [(2, 1e-7), (4, 1e-10), (80, 1e-10)]
+)  # of two, the deviation is a root of 0
+def test_correlation_descriptors_equal_numpy_on_the_window(make_market, n_assets, accuracy):
+    returns = make_market(320, n_assets).returns
+    table = correlation_descriptors(returns, 63, chunk=50)
     assert (table[:62] == 0.0).all()
     for row in (62, 111, 112, 319):
-        correlation = np.corrcoef(market.returns[row - 62 : row + 1].T)
-        pairs = correlation[~np.eye(market.n_assets, dtype=bool)]
-        expected = [pairs.mean(), pairs.std(), np.linalg.eigvalsh(correlation)[-1] / market.n_assets]
-        np.testing.assert_allclose(table[row], expected, rtol=0, atol=1e-10)
+        correlation = np.corrcoef(returns[row - 62 : row + 1].T)
+        pairs = correlation[~np.eye(n_assets, dtype=bool)]
+        expected = [pairs.mean(), pairs.std(), np.linalg.eigvalsh(correlation)[-1] / n_assets]
+        np.testing.assert_allclose(table[row], expected, rtol=0, atol=accuracy)
+    np.testing.assert_array_equal(table, correlation_descriptors(returns, 63))
 
 
 def test_market_drawdown_is_the_benchmarks(market):
