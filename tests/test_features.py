@@ -75,9 +75,7 @@ def test_relative_momentum_sums_to_zero_over_the_assets(market):
     assert np.std(values) > 0.1
 
 
-@pytest.mark.parametrize(
-    ("n_assets", "accuracy"), [(2, 1e-7), (4, 1e-10), (80, 1e-10)]
-)  # of two, the deviation is a root of 0
+@pytest.mark.parametrize(("n_assets", "accuracy"), [(2, 1e-7), (4, 1e-10), (80, 1e-10)])  # two: root of 0
 def test_correlation_descriptors_equal_numpy_on_the_window(make_market, n_assets, accuracy):
     returns = make_market(320, n_assets).returns
     table = correlation_descriptors(returns, 63, chunk=50)
