@@ -1,7 +1,7 @@
 """Markets that the tests share, and the ways in which they are perturbed."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -63,6 +63,17 @@ def cache_folder(tmp_path_factory) -> str:
     """The cache of all tests, those of subprocesses too: never the user's."""
     folder = os.environ["QUANTFLUX_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread for torch in a module's own process, whatever stood in the environment."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-import torch as th
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
@@ -23,13 +22,7 @@ from quantflux_sb3.evaluation.controls import (
 )
 from quantflux_sb3.evaluation.known_markets import FavouredAssetMarket, shuffled
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = th.get_num_threads()
-    th.set_num_threads(1)
-    yield
-    th.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

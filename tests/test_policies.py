@@ -34,12 +34,7 @@ from quantflux_sb3.vec_env import QuantFluxVecEnv, make_quantflux_vec_env
 POLICIES = [SoftmaxPolicy, DirichletPolicy]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = th.get_num_threads()
-    th.set_num_threads(1)
-    yield
-    th.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def distribution(kind: type, logits: th.Tensor, log_std: float = -0.3):
