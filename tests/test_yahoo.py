@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -112,10 +113,11 @@ def test_time_out_that_passes_is_waited_for(server):
 
 
 def test_no_server_at_all_ends_in_one_line(tmp_path):
-    running = YahooServer()
-    running.close()
-    with yfinance_at(running.port, str(tmp_path)), pytest.raises(ValueError, match="could not be reached in 2 attempts"):
-        YahooSource(timeout=1.0, attempts=2, pause=0.01).fetch(SHORT)
+    with socket.socket() as nobody:  # bound and not listening: refused, and no other test's server can get the port
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        with yfinance_at(port, str(tmp_path)), pytest.raises(ValueError, match="could not be reached in 2 attempts"):
+            YahooSource(timeout=1.0, attempts=2, pause=0.01).fetch(SHORT)
 
 
 def test_one_unknown_ticker_of_six_is_named_and_not_dropped(server, source):
