@@ -18,8 +18,15 @@ ROOT_PACKAGES = {
 
 EXTRAS = {
     "zoo": ["rl_zoo3[plots]>=2.9"],
-    "tests": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "build", "wheel", "ruff"],
-}
+    "explain": ["captum>=0.7"],
+    "tracking": ["mlflow-skinny>=3.0", "wandb>=0.18"],
+    "ray": ["ray>=2.40"],
+    "dask": ["dask[distributed]>=2025.1"],
+    "tests": [
+        "pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "build", "wheel", "ruff",
+        "empyrical-reloaded>=0.5.9", "quantstats>=0.0.77", "playwright>=1.45",
+    ],
+}  # fmt: skip
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["news"] = ["transformers>=4.40"]  # for PipelineScorer alone, so it is not part of "all"
 
@@ -59,6 +66,8 @@ setup(
         "matplotlib>=3.8",
         "jsonargparse>=4.49",
         "jinja2>=3.1",
+        "plotly>=6",
+        "joblib>=1.4",
         "accelerate>=1.0",
         "arch>=7.0",
         "safetensors>=0.4",
