@@ -29,10 +29,9 @@ from quantflux_sb3.diffusion import RegimeDDPMPipeline, summary, synthetic_marke
 from quantflux_sb3.diffusion.config import MIN_TRAIN_DAYS
 from quantflux_sb3.evaluation.backtest import backtest_model
 from quantflux_sb3.evaluation.baselines import run_baselines
-from quantflux_sb3.evaluation.daily import DAILY_FILE
 from quantflux_sb3.evaluation.data_quality import data_lines
 from quantflux_sb3.evaluation.metrics import performance, table_rows
-from quantflux_sb3.evaluation.report import PAGE_FILE, read_run, results_table, write_report
+from quantflux_sb3.evaluation.report import results_table
 from quantflux_sb3.evaluation.summary import AGENT, ExperimentSummary
 from quantflux_sb3.market import DataReport, DateSplits, MarketData, Region, read_market
 from quantflux_sb3.market.signals import add_signals_file
@@ -275,16 +274,14 @@ class Experiment:
             },
             chosen_seed=self.settings.seed + chosen, max_weight=float(np.max(self.prepared.config.max_weight)),
             generator=quality, subtitle=self.prepared.subtitle, exposure_rule=self.prepared.timing is not None,
-            data=self.prepared.report,
+            data=self.prepared.report, seed_results=list(test.values()), n_trials=self.settings.n_trials,
         )  # fmt: skip
         self._write_results(result, chosen)
         return result
 
     def _write_results(self, result: ExperimentSummary, chosen: int) -> None:
         self.folder.write("model.zip", lambda path: path.write_bytes((self.folder / f"agents/seed-{chosen}.zip").read_bytes()))
-        result.write_pictures(self.folder.path)
-        result.daily.write(self.folder / DAILY_FILE)
-        write_report(self.folder / PAGE_FILE, read_run(self.folder.path, result.metrics))
+        result.write(self.folder.path)
         self.folder.write_json(LAST_FILE, result.metrics)
 
 
