@@ -50,11 +50,9 @@ def filled_prices(metrics: Metrics) -> str | None:
     rows = metrics.get("data", {}).get("assets", ())
     missing = sum(row.get("filled", 0) + row.get("suspended", 0) for row in rows)
     share = missing / max(missing + sum(row.get("prices", 0) for row in rows), 1)
-    return (
-        f"{percent(share, 1)} of the prices are not real ones of their day: they were filled or suspended."
-        if share > MANY_FILLED
-        else None
-    )
+    if share <= MANY_FILLED:
+        return None
+    return f"{percent(share, 1)} of the prices are none of their day: they were filled or suspended."
 
 
 def one_window(metrics: Metrics) -> str | None:

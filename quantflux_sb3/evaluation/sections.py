@@ -6,74 +6,15 @@ order of rows and the pairing of columns. Curves come from the days (:class:`qua
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from quantflux_sb3.evaluation import charts
+from quantflux_sb3.evaluation.attribution_sections import attribution, reasons
 from quantflux_sb3.evaluation.baselines import AGENT
-from quantflux_sb3.evaluation.chart_parts import MOST_DAILY, TimeAxis
-from quantflux_sb3.evaluation.daily import DailySeries
+from quantflux_sb3.evaluation.chart_parts import MOST_DAILY
 from quantflux_sb3.evaluation.figures import MAIN_COLUMNS
-from quantflux_sb3.evaluation.page import Code, Picture, Section, Sentences, Table, Tiles, Verdict
-from quantflux_sb3.regimes import REGIMES
-
-Block = Table | Picture | Tiles | Sentences | Code
-Chart = Callable[[], Mapping[str, Any]]
-REGIME_KEYS = MappingProxyType({regime: regime for regime in REGIMES})
-
-
-@dataclass(frozen=True, eq=False)
-class ReportData:
-    """
-    What the page is written from; a finished run's folder holds all of it.
-
-    :param metrics: every figure, as in ``metrics.json``; a section whose figures are absent is left out
-    :param daily: returns of the strategies and weights of the agent; none: no curves
-    :param pictures: PNG files by name without ending, such as ``drawdown``
-    :param config_text: the configuration as YAML
-    :param versions: of the libraries, by name
-    :param title: of the page
-    """
-
-    metrics: Mapping[str, Any]
-    daily: DailySeries | None = None
-    pictures: Mapping[str, Path] = field(default_factory=dict)
-    config_text: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    title: str = "QuantFlux experiment"
-
-    def __post_init__(self) -> None:
-        if AGENT not in self.metrics["test"]:
-            raise ValueError(f"The figures hold no strategy named '{AGENT}'; there are {list(self.metrics['test'])}.")
-
-    @cached_property
-    def axis(self) -> TimeAxis | None:
-        """Days of the curves."""
-        return TimeAxis(self.daily) if self.daily else None
-
-    @property
-    def index(self) -> str | None:
-        """Name of the benchmark's row."""
-        return list(self.daily.returns)[-1] if self.daily else None
-
-    def get(self, key: str) -> Any:
-        """Figures by key; empty if they are absent."""
-        return self.metrics.get(key) or {}
-
-    def picture(
-        self,
-        name: str,
-        caption: str,
-        chart: Chart | None = None,
-        note: str = "",
-        keys: Mapping[str, str] = MappingProxyType({}),
-    ) -> list[Block]:
-        """The picture, or nothing if there is neither a file nor a chart."""
-        png, drawn = self.pictures.get(name), chart() if chart and self.axis else None
-        return [Picture(caption, png, drawn, note, keys)] if png or drawn else []
+from quantflux_sb3.evaluation.page import Code, Section, Sentences, Table, Tiles, Verdict
+from quantflux_sb3.evaluation.report_data import REGIME_KEYS, Block, ReportData
 
 
 def verdicts(data: ReportData) -> list[Verdict]:
@@ -160,18 +101,6 @@ def behaviour(data: ReportData) -> Section | None:
     return Section("agent", "What the agent did", blocks) if blocks else None
 
 
-def attribution(data: ReportData) -> Section | None:
-    blocks: list[Block] = []
-    if rows := data.get("regimes"):
-        sums = {key: sum(row[key] for row in rows) for key in ("days", "share_of_days", "log_excess_return", "cost")}
-        blocks += data.picture(
-            "regime_attribution", "Log return over the benchmark by market regime", lambda: charts.regime_bars(rows)
-        )
-        note = "The regime is the one known when the weights were decided. Log returns over the benchmark add up to the total."
-        blocks.append(Table("By market regime", list(rows[0]), rows, total={"regime": "all", **sums}, note=note))
-    return Section("attribution", "Where the result came from", blocks) if blocks else None
-
-
 def luck(data: ReportData) -> Section | None:
     blocks: list[Block] = []
     if seeds := data.get("seeds"):
@@ -247,5 +176,5 @@ def how_to_repeat(data: ReportData) -> Section | None:
 
 
 _SECTIONS: Sequence[Callable[[ReportData], Section | None]] = (
-    results, could_be_wrong, behaviour, attribution, luck, synthetic_markets, the_data, how_to_repeat,
+    results, could_be_wrong, behaviour, attribution, reasons, luck, synthetic_markets, the_data, how_to_repeat,
 )  # fmt: skip
