@@ -33,6 +33,7 @@ from quantflux_sb3.evaluation.data_quality import data_lines
 from quantflux_sb3.evaluation.metrics import performance, table_rows
 from quantflux_sb3.evaluation.report import results_table
 from quantflux_sb3.evaluation.summary import AGENT, ExperimentSummary
+from quantflux_sb3.evaluation.why import explanation
 from quantflux_sb3.market import DataReport, DateSplits, MarketData, Region, read_market
 from quantflux_sb3.market.signals import add_signals_file
 from quantflux_sb3.run_folder import LAST_FILE, RunFolder
@@ -275,9 +276,14 @@ class Experiment:
             chosen_seed=self.settings.seed + chosen, max_weight=float(np.max(self.prepared.config.max_weight)),
             generator=quality, subtitle=self.prepared.subtitle, exposure_rule=self.prepared.timing is not None,
             data=self.prepared.report, seed_results=list(test.values()), n_trials=self.settings.n_trials,
+            costs=self.prepared.config.costs, explanation=self._explain(chosen),
         )  # fmt: skip
         self._write_results(result, chosen)
         return result
+
+    def _explain(self, number: int) -> dict[str, Any]:
+        model = PPO.load(self.folder / f"agents/seed-{number}.zip", device="cpu")
+        return explanation(model, self.market, "test", self.prepared.config, self.prepared.wrappers)
 
     def _write_results(self, result: ExperimentSummary, chosen: int) -> None:
         self.folder.write("model.zip", lambda path: path.write_bytes((self.folder / f"agents/seed-{chosen}.zip").read_bytes()))

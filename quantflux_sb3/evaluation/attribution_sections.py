@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quantflux_sb3.evaluation import charts
+from quantflux_sb3.evaluation.figures import format_figure
+from quantflux_sb3.evaluation.metrics import STANDSTILL
 from quantflux_sb3.evaluation.page import Section, Table
 from quantflux_sb3.evaluation.report_data import Block, ReportData
 
@@ -36,10 +38,10 @@ def reasons(data: ReportData) -> Section | None:
     if decision := found.get("decision"):
         blocks += _decision(decision)
     if rows := found.get("counterfactual"):
-        note = "Everything but the regime is as it was on the day; what changes is the rule for exposure and what the policy makes of it."
-        weights = [{"regime": row["regime"], "mean_exposure": row["exposure"], **row["weights"]} for row in rows]
-        caption = f"Same day, other regime: weights on {found['date']}"
-        blocks.append(_weights_table(caption, list(weights[0]), weights, note))
+        note = "All but the regime is as it was on the day; it changes the rule for exposure and what the policy observes."
+        weights = [{"regime": row["regime"], **row["weights"]} for row in rows]
+        caption = f"Same day, other regime: weights asked for on {found['date']}"
+        blocks.append(Table(caption, list(weights[0]), weights, weights[0]["regime"], note=note, like="mean_weight"))
     return Section("why", "Why the agent held what it held", blocks) if blocks else None
 
 
@@ -68,9 +70,9 @@ def _brinson(data: ReportData) -> list[Block]:
     )
     blocks: list[Block] = [Table("What its decisions earned", ("against", *effects), rows, note=note)]
     for name, parts in found.items():
-        for cut, title in (("years", "by year"), ("segments", "by asset")):
-            cells, (first, *_) = parts[cut], parts[cut]
-            columns = [key for key in first if any(row[key] for row in cells)]
+        for cut, title in (("years", "by year"), ("segments", "by asset, before costs")):
+            cells = parts[cut]
+            columns = _telling(cells)
             sums = _sums(cells, [key for key in columns if key in (*effects, "days")])
             total = {columns[0]: "all", **sums}
             blocks.append(Table(f"Decisions against {name}, {title}", columns, cells, total=total, folded=True))
@@ -86,7 +88,8 @@ def _costs(data: ReportData) -> list[Block]:
         if rows := found.get(cut):
             columns = list(rows[0])
             total = {columns[0]: "all", **_sums(rows, columns[1:])}
-            blocks.append(Table(f"{caption}, with their costs", columns, rows, total=total, folded=cut != "reasons"))
+            traded = [row for row in rows if row.get("days", 1)]
+            blocks.append(Table(f"{caption}, with their costs", columns, traded, total=total, folded=cut != "reasons"))
     return blocks
 
 
@@ -94,21 +97,24 @@ def _rewards(data: ReportData) -> list[Block]:
     found = data.get("reward")
     if not found:
         return []
-    terms = list(found["terms"])
-    rows = [{"regime": row["regime"], **row["terms"], "total": row["total"]} for row in found["regimes"]]
-    total = {"regime": "all", **found["terms"], "total": found["total"]}
+    rows = [_reward_row(row["regime"], row) for row in found["regimes"]]
     note = "What the agent was paid for, on these days; the terms add up to its reward."
-    return [Table("Reward by term and regime", ("regime", *terms, "total"), rows, total=total, note=note, folded=True)]
+    total = _reward_row("all", found)
+    return [Table("Reward by term and regime", _telling(rows), rows, total=total, note=note, folded=True)]
+
+
+def _reward_row(regime: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"regime": regime, **{f"reward_{term}": value for term, value in row["terms"].items()}, "total": row["total"]}
 
 
 def _importance(data: ReportData, rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     named = [{"feature": _feature(row), "importance": row["importance"]} for row in rows]
     top = named[:MOST_FEATURES]
-    texts = [f"{100 * row['importance']:.2f} %" for row in top]
+    texts = [format_figure("importance", row["importance"]) for row in top]
     chart = lambda: charts.bars(  # noqa: E731
         [row["feature"] for row in top], [row["importance"] for row in top], texts, ["agent"] * len(top)
     )
-    note = "Share of wealth that the feature moves in a decision, on average (integrated gradients against the mean observation)."
+    note = "Share of wealth that a feature moves in a decision, on average: integrated gradients against the mean observation."
     return [
         *data.picture("feature_importance", "Features that move the weights most", chart, note),
         Table("All features", ("feature", "importance"), named, folded=True),
@@ -116,18 +122,20 @@ def _importance(data: ReportData, rows: Sequence[Mapping[str, Any]]) -> list[Blo
 
 
 def _decision(decision: Mapping[str, Any]) -> list[Block]:
-    rows = [{"feature": _feature(row), "moved": row["moved"], **row["effects"]} for row in decision["features"][:MOST_FEATURES]]
-    return [_weights_table(f"What moved the weights on {decision['date']}", list(rows[0]), rows, "", folded=True)]
-
-
-def _weights_table(caption: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], note: str, folded: bool = False) -> Table:
-    """A table whose columns are assets: their weights are written as percentages."""
-    cells = [{key: value if isinstance(value, str) else f"{100 * value:.1f} %" for key, value in row.items()} for row in rows]
-    return Table(caption, columns, cells, note=note, folded=folded)
+    features = decision["features"][:MOST_FEATURES]
+    rows = [{"feature": _feature(row), "moved": row["moved"], **row["effects"]} for row in features]
+    note = "Change of each weight by the feature, against the mean observation; moved is half the sum of the changes."
+    caption = f"What moved the weights on {decision['date']}"
+    return [Table(caption, list(rows[0]), rows, note=note, folded=True, like="effect")]
 
 
 def _feature(row: Mapping[str, Any]) -> str:
     return f"{row['block']}: {row['feature']}".replace("_", " ")
+
+
+def _telling(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Columns in which any row is a text, or differs from zero by more than rounding."""
+    return [key for key in rows[0] if any(isinstance(row[key], str) or abs(row[key]) > STANDSTILL for row in rows)]
 
 
 def _sums(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ The page, the terminal and the pictures all ask here, so that they agree.
 from collections.abc import Mapping
 from typing import Any
 
+from quantflux_sb3.dynamics import REWARD_TERMS
 from quantflux_sb3.regimes import REGIMES
 
 #: Heading and format of every figure with a name of its own; others are shown by their key with three digits.
@@ -65,7 +66,9 @@ FIGURES = {
     "trades": ("Trades", "{:,}"),
     **{name: (name.capitalize(), "{:+.3f}") for name in ("allocation", "selection", "interaction", "costs", "total")},
     "mean_benchmark_weight": ("Mean weight in the other", "{:.1%}"),
-    **{name: (name.capitalize().replace("_", " "), "{:+.3f}") for name in REWARD_TERMS},
+    **{f"reward_{name}": (name.capitalize().replace("_", " "), "{:+.3f}") for name in REWARD_TERMS},
+    "effect": ("Effect", "{:+.1%}"),
+    "moved": ("Moved", "{:.1%}"),
     "importance": ("Weight moved", "{:.2%}"),
     "longest_stale": ("Longest run unchanged", "{:,}"),
     "removed": ("Impossible prices", "{:,}"),

@@ -33,6 +33,7 @@ class Table:
     :param note: how to read it
     :param folded: behind a line that opens it
     :param by_row: the first cell of each row is the key of the figure in it, instead of the heading of each column
+    :param like: key by which all figures but the first of a row are written, where the columns are names
     """
 
     kind: ClassVar[str] = "table"
@@ -44,6 +45,7 @@ class Table:
     note: str = ""
     folded: bool = False
     by_row: bool = False
+    like: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from quantflux_sb3.costs import CostModel
 from quantflux_sb3.evaluation import plots
-from quantflux_sb3.evaluation.attribution import allocation_diagnostics, regime_attribution
+from quantflux_sb3.evaluation.attribution import (
+    allocation_diagnostics,
+    cost_attribution,
+    regime_attribution,
+    reward_attribution,
+)
 from quantflux_sb3.evaluation.baselines import AGENT, BASE_RULE, EQUAL_WEIGHT
+from quantflux_sb3.evaluation.brinson import INDEX, brinson_fachler
 from quantflux_sb3.evaluation.daily import DAILY_FILE, DailySeries
 from quantflux_sb3.evaluation.data_quality import data_lines, data_quality, shown_columns
 from quantflux_sb3.evaluation.doubts import doubts
@@ -42,6 +49,8 @@ class ExperimentSummary:
     :param subtitle: assets, years, benchmark and costs in one line
     :param exposure_rule: whether a rule sets the agent's exposure
     :param n_trials: settings that were tried before these were kept
+    :param costs: that the agent was charged, for their attribution
+    :param explanation: of :func:`quantflux_sb3.evaluation.why.explanation`
     :param data: report on the quality of the prices
     """
 
@@ -57,6 +66,8 @@ class ExperimentSummary:
     data: DataReport | None = None
     seed_results: Sequence[BacktestResult] = ()
     n_trials: int = 1
+    costs: CostModel | float | None = None
+    explanation: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, BacktestResult]:
@@ -95,6 +106,18 @@ class ExperimentSummary:
         return figures
 
     @cached_property
+    def origins(self) -> dict[str, Any]:
+        """What the agent's decisions, its trades and the terms of its reward amount to."""
+        against = {self.market.benchmark: INDEX, BASE_RULE: self.by_name[BASE_RULE]}
+        figures: dict[str, Any] = {
+            "brinson": {name: brinson_fachler(self.agent, benchmark) for name, benchmark in against.items()},
+            "costs": cost_attribution(self.agent, self.costs),
+        }
+        if self.agent.reward_terms is not None:
+            figures["reward"] = reward_attribution(self.agent)
+        return figures
+
+    @cached_property
     def diagnostics(self) -> dict[str, float]:
         """What the agent did, in figures: how far from equal weight and from its own base rule it went, at what cost."""
         figures = performance(self.agent)
@@ -125,6 +148,8 @@ class ExperimentSummary:
             "agent": self.diagnostics,
             "allocation": allocation_diagnostics(self.agent, self.max_weight)["assets"],
             "regimes": regime_attribution(self.agent),
+            **self.origins,
+            "explanation": self.explanation,
             "seeds": {str(seed): figures for seed, figures in self.seeds.items()},
             "chosen_seed": self.chosen_seed,
             **self.chances,
