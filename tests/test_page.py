@@ -51,7 +51,7 @@ class Parsed(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.open, self.tags, self.attributes, self.rows, self.text, self.ids = [], [], [], [], "", []
+        self.open, self.tags, self.attributes, self.rows, self.text, self.tables = [], [], [], [], "", {}
         self.feed(html)
         self.close()
         assert self.open == []
@@ -66,6 +66,7 @@ class Parsed(HTMLParser):
             self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
+            list(self.tables.values())[-1].append(self.rows[-1])
         if tag in ("td", "th"):
             self.rows[-1].append("")
 
@@ -75,6 +76,8 @@ class Parsed(HTMLParser):
     def handle_data(self, text):
         if not {"style", "script"} & set(self.open):
             self.text += text
+        if self.open and self.open[-1] == "caption":
+            self.tables[text] = []
         if self.open and self.open[-1] in ("td", "th"):
             self.rows[-1][-1] += text
 
@@ -87,6 +90,11 @@ def page(data) -> Parsed:
 def cells(page: Parsed, first: str) -> list[str]:
     """All cells of the rows that begin so."""
     return [cell for row in page.rows if row[0] == first for cell in row]
+
+
+def written(row: dict) -> list[str]:
+    """A row of figures as the page writes it."""
+    return [format_figure(key, value) for key, value in row.items()]
 
 
 def test_page_needs_nothing_from_outside(page, data):
@@ -127,19 +135,30 @@ def test_page_shows_the_figures_of_the_other_sections(page, figures):
     for sentence in (*figures["verdicts"], *figures["caveats"]):
         assert sentence.lower() in page.text.lower().replace("\u00a0", " ")
     for seed, row in figures["seeds"].items():
-        assert cells(page, seed) == [seed, *(format_figure(key, value) for key, value in row.items())]
-    for row in figures["regimes"]:
-        assert cells(page, row["regime"]) == [format_figure(key, value) for key, value in row.items()]
-    for row in figures["allocation"]:
-        assert cells(page, row["asset"]) == [format_figure(key, value) for key, value in row.items()]
+        assert [seed, *written(row)] in page.tables["Sharpe ratio of each training seed"]
+    for caption, rows in (
+        ("By market regime", figures["regimes"]),
+        ("Each asset in the agent's portfolio", figures["allocation"]),
+        ("Trades by year, with their costs", figures["costs"]["years"]),
+        ("Trades by asset, with their costs", figures["costs"]["assets"]),
+        ("Decisions against SP500, by year", figures["brinson"]["SP500"]["years"]),
+    ):
+        body = page.tables[caption][1:-1] if page.tables[caption][-1][0] == "all" else page.tables[caption][1:]
+        assert body == [written(row) for row in rows]
+    for name, parts in figures["brinson"].items():
+        row = {"against": name, **{key: parts[key] for key in ("allocation", "selection", "interaction", "costs", "total")}}
+        assert written(row) in page.tables["What its decisions earned"]
     for key, value in {**figures["agent"], "n_trials": 92, "acf_error": 0.0312}.items():
         assert format_figure(key, value) in page.text
     assert ["Daily deviation, mean of all series", "1.84 %", "1.71 %"] in page.rows
+    for key, value in figures["deflated_sharpe"].items():
+        if key in ("deflated_sharpe_ratio", "probabilistic_sharpe_ratio", "expected_maximum_sharpe", "n_trials"):
+            assert format_figure(key, value) in page.text
     assert "gamma: 0" in page.text and "numpy 9.9.9" in page.text and "not for live trading" in page.text
 
 
 def test_totals_are_the_sums_of_their_columns(page, figures):
-    (total,) = [row for row in page.rows if row[0] == "all"]
+    total = page.tables["By market regime"][-1]
     assert total[1] == f"{sum(row['days'] for row in figures['regimes']):,}" and total[2] == "100.0 %"
     assert f"{sum(row['log_excess_return'] for row in figures['regimes']):+.3f}" in total
 
