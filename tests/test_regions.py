@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from quantflux_sb3.config import PortfolioConfig
-from quantflux_sb3.experiment import Prepared
+from quantflux_sb3.preparation import Prepared
 from quantflux_sb3.market import REGIONS, MarketQuery, detect_region, load_market, read_market
 from quantflux_sb3.market.calendars import sessions
 from quantflux_sb3.market.currency import convert

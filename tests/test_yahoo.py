@@ -15,7 +15,7 @@ import yahoo_server
 from yahoo_server import YahooServer, adjust, make_history, yfinance_at
 
 from quantflux_sb3.cli import main
-from quantflux_sb3.experiment import Prepared
+from quantflux_sb3.preparation import Prepared
 from quantflux_sb3.market import DataRequest, MarketQuery, PriceCache, load_yahoo, read_market
 from quantflux_sb3.market import yahoo as yahoo_module
 from quantflux_sb3.market.request import NoPricesError

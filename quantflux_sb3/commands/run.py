@@ -37,7 +37,7 @@ def run(argv: list[str]) -> int:
         parser.set_defaults(QUICK)
         options = parse(parser, argv)
     settings = to_settings(options)
-    from quantflux_sb3.experiment import Prepared
+    from quantflux_sb3.preparation import Prepared
 
     prepared = Prepared.check(settings)
     folder = RunFolder.create(options.output, options.name)
@@ -53,7 +53,7 @@ def _resume(options: Any, argv: list[str]) -> int:
     settings = to_settings(parse(make_parser(), ["--config", str(folder / "config.yml"), *argv]))
     if settings.to_yaml() != (folder / "config.yml").read_text(encoding="utf-8"):
         raise ValueError(f"The settings given differ from those of '{folder.path}'; resume without them, or start a new run.")
-    from quantflux_sb3.experiment import Prepared
+    from quantflux_sb3.preparation import Prepared
 
     return _go(Prepared.check(settings), folder)
 
