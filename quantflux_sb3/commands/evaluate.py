@@ -62,8 +62,8 @@ def load_model(path: str, algorithm: str, env: Any):
     :param env: on which it is to act; it may have another number of assets
     :raises ValueError: if there is no such file or algorithm, or the file holds no such model, or it does not fit the env
     """
-    from quantflux_sb3.preparation import load_by_name
     from quantflux_sb3.loading import load_for_env
+    from quantflux_sb3.preparation import load_by_name
 
     if algorithm not in ALGORITHMS:
         raise ValueError(f"Unknown --algo '{algorithm}'; expected one of {', '.join(ALGORITHMS)}.")

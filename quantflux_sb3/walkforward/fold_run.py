@@ -3,13 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
-from quantflux_sb3.evaluation.backtest import _play, backtest_model
+import numpy as np
+
+from quantflux_sb3.evaluation.backtest import backtest_model
+from quantflux_sb3.evaluation.decisions import Decisions, play
 from quantflux_sb3.evaluation.metrics import performance
 from quantflux_sb3.preparation import Prepared
 from quantflux_sb3.run_folder import RunFolder
 from quantflux_sb3.training import Training
 from quantflux_sb3.vec_env import make_quantflux_vec_env
-from quantflux_sb3.walkforward.decisions import Decisions
 from quantflux_sb3.walkforward.folds import Fold
 
 
@@ -22,14 +24,12 @@ def run_fold(prepared: Prepared, fold: Fold, path: Path) -> None:
     :param path: existing folder of the fold
     """
     folder = RunFolder(path)
-    if is_done(prepared, path):
+    if is_done(prepared, folder):
         return
     own = replace(prepared, market=fold.market(prepared.market))
     folder.write_json("fold.json", fold.spans(prepared.market))
-    training, synthetic = Training(own, folder), []
-    if own.settings.synthetic.n_markets:
-        synthetic = training.synthetic(training.generator())
-    training.agents(training.mix(synthetic))
+    training = Training(own, folder)
+    training.agents(training.mix(training.synthetic(training.generator()) if own.settings.synthetic.n_markets else []))
     for number in range(own.settings.agent.n_seeds):
         if not folder.has(decisions_file(number)):
             _decide(own, training, folder, number)
@@ -40,23 +40,38 @@ def _decide(prepared: Prepared, training: Training, folder: RunFolder, number: i
     validated = backtest_model(model, market, "validation", prepared.config, prepared.wrappers)
     folder.write_json(validation_file(number), performance(validated))
     settings = {**vars(prepared.config), "split": "test", "episode_length": None}
-    requests, decides = _play(model, make_quantflux_vec_env(1, market, wrappers=prepared.wrappers, **settings))
-    start, stop = market.rows("test")
-    folder.write(decisions_file(number), Decisions(market.dates[start:stop], requests, decides).save)
+    decisions = play(model, make_quantflux_vec_env(1, market, wrappers=prepared.wrappers, **settings))
+    folder.write(decisions_file(number), lambda path: np.savez(path, **vars(decisions)))
 
 
-def is_done(prepared: Prepared, path: Path) -> bool:
+def read_decisions(folder: RunFolder, number: int) -> Decisions:
+    """
+    :param folder: of a fold
+    :param number: of the seed
+    :return: what its agent asked for in the test years
+    :raises ValueError: if the file is damaged
+    """
+    path = folder / decisions_file(number)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return Decisions(**{name: stored[name] for name in ("dates", "requests", "decides")})
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"'{path}' is damaged ({error}); delete it and resume.") from error
+
+
+def is_done(prepared: Prepared, folder: RunFolder) -> bool:
     """
     :param prepared: settings
-    :param path: folder of the fold
+    :param folder: of a fold
     :return: whether every seed has decided
     """
-    return all((path / decisions_file(number)).is_file() for number in range(prepared.settings.agent.n_seeds))
+    return all(folder.has(decisions_file(number)) for number in range(prepared.settings.agent.n_seeds))
 
 
 def decisions_file(number: int) -> str:
     """
     :param number: of the seed
+    :return: file of what its agent decided for the test years
     """
     return f"decisions/seed-{number}.npz"
 

@@ -75,8 +75,8 @@ def _fold(market: MarketData, settings: WalkForwardSettings, year: int, last: in
     train_stop = validation_stop - n_validation - settings.embargo
     if train_stop - WARMUP_DAYS - 1 < MIN_TRAIN_DAYS:
         raise ValueError(
-            f"Before the test year {year} there are {start} days, and {max(train_stop - WARMUP_DAYS - 1, 0)} to train on after "
-            f"warm-up, validation and embargo; at least {MIN_TRAIN_DAYS} are needed. Give a later --first."
+            f"Before the test year {year} there are {start} days; warm-up, validation and embargo leave "
+            f"{max(train_stop - WARMUP_DAYS - 1, 0)} to train on, and {MIN_TRAIN_DAYS} are needed. Give a later --first."
         )
     ends = (str(market.dates[row - 1]) for row in (train_stop, validation_stop))
     return Fold(str(year), DateSplits(*ends, embargo=settings.embargo), stop)

@@ -22,10 +22,11 @@ BACKENDS = {"local": "joblib", "ray": "ray", "dask": "distributed"}
 _ALONE = threading.Lock()
 
 
-def check_backend(name: str, n_jobs: int) -> None:
+def check_backend(name: str, n_jobs: int, address: str | None = None) -> None:
     """
     :param name: of the backend
     :param n_jobs: processes; -1: one per core, of the cluster if there is one
+    :param address: of a cluster
     :raises ValueError: if there is no such backend, or no number of processes
     :raises ImportError: if its package is not installed
     """
@@ -33,6 +34,8 @@ def check_backend(name: str, n_jobs: int) -> None:
         raise ValueError(f"Unknown --backend '{name}'; expected one of {', '.join(BACKENDS)}.")
     if n_jobs < 1 and n_jobs != -1:
         raise ValueError(f"--n_jobs must be at least 1, or -1 for one process per core; got {n_jobs}.")
+    if address is not None and name == "local":
+        raise ValueError(f"--address {address} needs --backend ray or dask.")
     if find_spec(BACKENDS[name]) is None:
         raise ImportError(f"--backend {name} needs the extra '{name}': pip install 'quantflux_sb3[{name}]'.")
 
@@ -50,7 +53,7 @@ def run_tasks(
     :param progress: show a progress bar
     :param label: of the bar
     """
-    check_backend(backend, n_jobs)
+    check_backend(backend, n_jobs, address)
     with _BACKENDS[backend](n_jobs, address), tqdm(total=len(tasks), desc=label, disable=not progress) as bar:
         _Tracked(bar)(delayed(_alone)(function, task) for task in tasks)
 

@@ -14,9 +14,9 @@ from quantflux_sb3.evaluation.data_quality import data_lines
 from quantflux_sb3.preparation import Prepared
 from quantflux_sb3.run_folder import RunFolder
 from quantflux_sb3.settings import WalkForwardSettings
-from quantflux_sb3.walkforward.decisions import Decisions
-from quantflux_sb3.walkforward.fold_run import decisions_file, is_done, run_fold, validation_file
+from quantflux_sb3.walkforward.fold_run import is_done, read_decisions, run_fold, validation_file
 from quantflux_sb3.walkforward.folds import Fold, make_folds, whole_test
+from quantflux_sb3.walkforward.page import write_results
 from quantflux_sb3.walkforward.parallel import run_tasks
 from quantflux_sb3.walkforward.summary import SeedOfFold, WalkForwardSummary
 
@@ -79,16 +79,16 @@ class WalkForward:
             self._run_folds()
         self.stage = "evaluation"
         result = WalkForwardSummary(self.prepared, self.folds, self._seeds() if agents else [])
-        result.write(self.folder)
+        write_results(result, self.folder)
         return result
 
     def _fold_folder(self, fold: Fold) -> RunFolder:
         return self.folder.child(f"folds/{fold.name}")
 
     def _run_folds(self) -> None:
-        tasks = [(self.prepared, fold, self._fold_folder(fold).path) for fold in self.folds]
-        todo = [(prepared, fold, path) for prepared, fold, path in tasks if not is_done(prepared, path)]
-        self.console.print(f"{len(todo)} of {len(tasks)} folds to do ...", highlight=False)
+        folders = {fold: self._fold_folder(fold) for fold in self.folds}
+        todo = [(self.prepared, fold, folder.path) for fold, folder in folders.items() if not is_done(self.prepared, folder)]
+        self.console.print(f"{len(todo)} of {len(folders)} folds to do ...", highlight=False)
         run_tasks(run_fold, todo, **self.where, progress=sys.stderr.isatty(), label="folds")
 
     def _seeds(self) -> list[list[SeedOfFold]]:
@@ -99,4 +99,4 @@ class WalkForward:
     def _seed_of_fold(self, fold: Fold, number: int) -> SeedOfFold:
         folder = self._fold_folder(fold)
         validation = folder.read_json(validation_file(number))["sharpe_ratio"]
-        return SeedOfFold(validation, Decisions.load(folder / decisions_file(number)))
+        return SeedOfFold(validation, read_decisions(folder, number))

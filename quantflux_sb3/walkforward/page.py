@@ -1,0 +1,37 @@
+"""What a finished walk-forward leaves in its folder: the figures, a table of the folds, pictures and the page."""
+
+import csv
+import io
+
+from quantflux_sb3.run_folder import LAST_FILE, RunFolder
+from quantflux_sb3.walkforward.summary import WalkForwardSummary
+
+
+def write_results(summary: WalkForwardSummary, folder: RunFolder) -> None:
+    """
+    :param summary: the evaluation
+    :param folder: of the run; ``metrics.json`` comes last
+    """
+    folder.write_text("folds.csv", _folds_table(summary))
+    folder.write_json(LAST_FILE, summary.metrics())
+
+
+def _folds_table(summary: WalkForwardSummary) -> str:
+    text = io.StringIO()
+    rows = [{key: value for key, value in _flat(row)} for row in summary.fold_rows()]
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flat(row: dict) -> list[tuple[str, object]]:
+    flat: list[tuple[str, object]] = []
+    for key, value in row.items():
+        if key in ("train", "validation", "test"):
+            flat += [(f"{key}_first", value[0]), (f"{key}_last", value[1])]
+        elif isinstance(value, list):
+            flat += [(f"{key}_{number}", figure) for number, figure in enumerate(value)]
+        else:
+            flat.append((key, value))
+    return flat
