@@ -17,11 +17,12 @@ from rich.console import Console
 from quantflux_sb3.diffusion import RegimeDDPMPipeline, summary
 from quantflux_sb3.evaluation.backtest import backtest_model
 from quantflux_sb3.evaluation.baselines import run_baselines
+from quantflux_sb3.evaluation.daily import DAILY_FILE
 from quantflux_sb3.evaluation.data_quality import data_lines
 from quantflux_sb3.evaluation.metrics import performance, table_rows
-from quantflux_sb3.evaluation.report import results_table
+from quantflux_sb3.evaluation.report import PAGE_FILE, read_run, results_table, write_report
 from quantflux_sb3.evaluation.summary import AGENT, ExperimentSummary
-from quantflux_sb3.preparation import Prepared, versions
+from quantflux_sb3.preparation import Prepared
 from quantflux_sb3.run_folder import LAST_FILE, RunFolder
 from quantflux_sb3.training import Training, agent_file
 
@@ -102,28 +103,15 @@ class Experiment:
                 for number in numbers
             },
             chosen_seed=self.settings.seed + chosen, max_weight=float(np.max(self.prepared.config.max_weight)),
-            generator=quality, caveats=self._caveats(chosen, validation), data=self.prepared.report,
+            generator=quality, subtitle=self.prepared.subtitle, exposure_rule=self.prepared.timing is not None,
+            data=self.prepared.report,
         )  # fmt: skip
         self._write_results(result, chosen)
         return result
 
     def _write_results(self, result: ExperimentSummary, chosen: int) -> None:
         self.folder.write("model.zip", lambda path: path.write_bytes((self.folder / agent_file(chosen)).read_bytes()))
-        pictures = result.write_pictures(self.folder.path)
-        text = (self.folder / "config.yml").read_text(encoding="utf-8")
-        result.write_page(self.folder / "report.html", pictures, text, versions(), self.prepared.subtitle)
-        self.folder.write_json(LAST_FILE, result.metrics())
-
-    def _caveats(self, chosen: int, validation: dict[int, float]) -> tuple[str, ...]:
-        n_seeds, market = self.settings.agent.n_seeds, self.market
-        start, stop = market.rows("test")
-        years = (stop - start) / market.periods_per_year
-        sharpes = ", ".join(f"{sharpe:.2f}" for sharpe in validation.values())
-        return (
-            f"One test window of {years:.1f} years: another one could have gone the other way.",
-            f"{n_seeds} training seed{'s' if n_seeds > 1 else ''}: the spread between seeds is part of the uncertainty."
-            + (" At least 5 are needed to judge it." if n_seeds < 5 else ""),
-            f"The agent is that of seed {self.settings.seed + chosen}, chosen by the Sharpe ratio on the validation years "
-            f"({sharpes}); the test years had no part in it.",
-            "The exposure rule was chosen by people who had seen these years; a gain that comes from it is the rule's.",
-        )
+        result.write_pictures(self.folder.path)
+        result.daily.write(self.folder / DAILY_FILE)
+        write_report(self.folder / PAGE_FILE, read_run(self.folder.path, result.metrics))
+        self.folder.write_json(LAST_FILE, result.metrics)

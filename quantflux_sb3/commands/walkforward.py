@@ -31,9 +31,10 @@ def walkforward(argv: list[str]) -> int:
     from quantflux_sb3.walkforward.parallel import check_backend
 
     check_backend(options.backend, options.n_jobs, options.address)
+    from quantflux_sb3.evaluation.baselines import AGENT
+    from quantflux_sb3.evaluation.metrics import table_rows
     from quantflux_sb3.evaluation.report import results_table
     from quantflux_sb3.walkforward.runner import PreparedWalk, WalkForward
-    from quantflux_sb3.walkforward.summary import AGENT
 
     walk = PreparedWalk.check(settings)
     folder = folder or new_folder(options, walk.prepared.settings)
@@ -42,8 +43,8 @@ def walkforward(argv: list[str]) -> int:
     result = work("walkforward", worker, folder)
     if result is None:
         return INTERRUPTED
-    console.print(results_table(result.rows(), AGENT))
+    console.print(results_table(table_rows(result.strategies), AGENT))
     for sentence in result.verdicts:
         console.print(f"- {sentence}", highlight=False)
-    console.print(f"report: {folder / 'report.html'}", highlight=False)
+    console.print(f"results: {folder / ('metrics.json' if settings.baselines_only else 'report.html')}", highlight=False)
     return 0

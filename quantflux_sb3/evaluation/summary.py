@@ -1,4 +1,4 @@
-"""The evaluation of one experiment as a whole: figures, pictures and the page."""
+"""The evaluation of one experiment as a whole: its figures, days and pictures, from which the page is written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,9 +9,10 @@ from typing import Any
 from quantflux_sb3.evaluation import plots
 from quantflux_sb3.evaluation.attribution import allocation_diagnostics, regime_attribution
 from quantflux_sb3.evaluation.baselines import AGENT, BASE_RULE, EQUAL_WEIGHT
+from quantflux_sb3.evaluation.daily import DailySeries
 from quantflux_sb3.evaluation.data_quality import data_lines, data_quality, shown_columns
+from quantflux_sb3.evaluation.doubts import doubts
 from quantflux_sb3.evaluation.metrics import distance_between, performance, table_rows
-from quantflux_sb3.evaluation.report import ReportData, write_report
 from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.evaluation.statistics import sharpe_difference, verdict
 from quantflux_sb3.market.data import MarketData
@@ -28,7 +29,8 @@ class ExperimentSummary:
     :param chosen_seed: the seed whose agent this is
     :param max_weight: hard upper limit, for the cap hits
     :param generator: quality of the synthetic markets, empty if there are none
-    :param caveats: what the reader must know beside the caveats of the data
+    :param subtitle: assets, years, benchmark and costs in one line
+    :param exposure_rule: whether a rule sets the agent's exposure
     :param data: report on the quality of the prices
     """
 
@@ -39,7 +41,8 @@ class ExperimentSummary:
     chosen_seed: int
     max_weight: float
     generator: dict[str, Any] = field(default_factory=dict)
-    caveats: tuple[str, ...] = ()
+    subtitle: str = ""
+    exposure_rule: bool = True
     data: DataReport | None = None
 
     @cached_property
@@ -75,17 +78,17 @@ class ExperimentSummary:
             **{name: value for name, value in allocation.items() if isinstance(value, float)},
         }
 
+    @cached_property
+    def daily(self) -> DailySeries:
+        """The days of all strategies, the agent first and the index last."""
+        return DailySeries.of([self.agent, *self.baselines])
+
+    @cached_property
     def metrics(self) -> dict[str, Any]:
-        """
-        :return: every figure of the page, ready for JSON
-        """
-        return {
-            "market": {
-                "assets": list(self.market.assets), "benchmark": self.market.benchmark, "source": self.market.source,
-                "asset_kind": self.market.asset_kind, "benchmark_kind": self.market.benchmark_kind,
-                "content_hash": self.market.content_hash,
-                "test_first": str(self.agent.dates[0]), "test_last": str(self.agent.dates[-1]),
-            },
+        """Every figure of the page, ready for JSON; see docs/evaluation.md."""
+        figures = {
+            "subtitle": self.subtitle,
+            "market": self._market(),
             "test": {row.pop("name"): row for row in table_rows([self.agent, *self.baselines])},
             "sharpe_differences": self.differences,
             "verdicts": self.verdicts,
@@ -95,69 +98,38 @@ class ExperimentSummary:
             "seeds": {str(seed): figures for seed, figures in self.seeds.items()},
             "chosen_seed": self.chosen_seed,
             "generator": self.generator,
-            "caveats": list(self.all_caveats),
+            "data": self._data(),
+        }
+        return {**figures, "caveats": doubts(figures)}
+
+    def _market(self) -> dict[str, Any]:
+        market = self.market
+        return {
+            "assets": list(market.assets), "benchmark": market.benchmark, "source": market.source,
+            "asset_kind": market.asset_kind, "benchmark_kind": market.benchmark_kind, "content_hash": market.content_hash,
+            "caveats": list(market.caveats), "test_first": str(self.agent.dates[0]), "test_last": str(self.agent.dates[-1]),
+            "exposure_rule": self.exposure_rule,
         }  # fmt: skip
 
-    @property
-    def all_caveats(self) -> tuple[str, ...]:
-        return (*self.market.caveats, *self.caveats)
+    def _data(self) -> dict[str, Any]:
+        if self.data is None:
+            return {}
+        shown = shown_columns(self.data)
+        return {"lines": data_lines(self.data), "assets": [{key: row[key] for key in shown} for row in self.data.rows]}
 
-    def write_pictures(self, folder: Path) -> dict[str, Path]:
+    def write_pictures(self, folder: Path) -> None:
         """
-        :param folder: existing folder
-        :return: PNG files by caption
+        :param folder: existing folder, for PNG files by the names that the page knows
         """
         shown = [self.agent, *(self.by_name[name] for name in (BASE_RULE, EQUAL_WEIGHT))]
         figures = {
-            ("cumulative_returns.png", "The agent, its base rule, equal weight and the index"): plots.cumulative_returns(
-                shown, self.market.benchmark
-            ),
-            ("drawdown.png", "How far below the peak"): plots.drawdown([*shown, self.baselines[-1]]),
-            ("allocation.png", "What the agent held"): plots.allocation(self.agent),
-            ("final_allocation.png", "What it held on the last day"): plots.final_allocation(self.agent),
-            ("regime_attribution.png", "In which markets it earned"): plots.regime_attribution(self.agent),
+            "cumulative_returns": plots.cumulative_returns(shown, self.market.benchmark),
+            "drawdown": plots.drawdown([*shown, self.baselines[-1]]),
+            "allocation": plots.allocation(self.agent),
+            "final_allocation": plots.final_allocation(self.agent),
+            "regime_attribution": plots.regime_attribution(self.agent),
         }
         if self.data is not None:
-            figures["data_report.png", "Where each asset had a price of its own"] = data_quality(self.data)
-        return {caption: plots.save(figure, folder / name) for (name, caption), figure in figures.items()}
-
-    def write_page(
-        self, path: Path, pictures: dict[str, Path], config_text: str, versions: dict[str, str], subtitle: str
-    ) -> Path:
-        """
-        :param path: of the HTML file
-        :param pictures: PNG files by caption
-        :param config_text: settings as YAML
-        :param versions: of the libraries
-        :param subtitle: assets, years, benchmark, costs in one line
-        """
-        data = ReportData(
-            title="QuantFlux experiment", subtitle=subtitle, verdicts=self.verdicts,
-            rows=table_rows([self.agent, *self.baselines]), agent_name=AGENT, pictures=pictures,
-            diagnostics=self.diagnostics, regime_rows=regime_attribution(self.agent),
-            generator_figures=side_by_side(self.generator),
-            seeds={seed: figures["test_sharpe_ratio"] for seed, figures in self.seeds.items()},
-            caveats=self.all_caveats, config_text=config_text, versions=versions,
-            data_lines=data_lines(self.data) if self.data else (), data_rows=self._data_rows(),
-        )  # fmt: skip
-        return write_report(path, data)
-
-    def _data_rows(self) -> list[dict[str, Any]]:
-        if self.data is None:
-            return []
-        return [{key: row[key] for key in shown_columns(self.data)} for row in self.data.rows]
-
-
-def side_by_side(figures: dict[str, float]) -> dict[str, Any]:
-    """
-    :param figures: of a generator; some named ``real_...`` and ``synthetic_...``
-    :return: the same with such pairs as columns, the others as they are
-    """
-    paired: dict[str, Any] = {}
-    for name, value in figures.items():
-        kind, _, figure = name.partition("_")
-        if kind in ("real", "synthetic"):
-            paired.setdefault(figure, {}).update({kind: value})
-        else:
-            paired[name] = value
-    return paired
+            figures["data_report"] = data_quality(self.data)
+        for name, figure in figures.items():
+            plots.save(figure, folder / f"{name}.png")
