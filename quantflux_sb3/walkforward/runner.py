@@ -73,14 +73,19 @@ class WalkForward:
         self.prepared.record(self.folder)
         for line in data_lines(self.prepared.report):
             self.console.print(line, highlight=False)
-        agents = not self.prepared.settings.baselines_only
-        if agents:
+        if not self.prepared.settings.baselines_only:
             self.stage = "folds"
             self._run_folds()
         self.stage = "evaluation"
-        result = WalkForwardSummary(self.prepared, self.folds, self._seeds() if agents else [])
+        result = self.summary()
         write_results(result, self.folder)
         return result
+
+    def summary(self) -> WalkForwardSummary:
+        """
+        :return: the evaluation of folds that are done; every figure is computed when it is asked for
+        """
+        return WalkForwardSummary(self.prepared, self.folds, [] if self.prepared.settings.baselines_only else self._seeds())
 
     def _fold_folder(self, fold: Fold) -> RunFolder:
         return self.folder.child(f"folds/{fold.name}")

@@ -152,8 +152,8 @@ class WalkForwardSummary:
 
     def _caveats(self) -> tuple[str, ...]:
         return (
-            "Tables and curves show a portfolio that follows, in each fold, the seed that did best on its validation days; the "
-            "comparisons above count all seeds.",
+            "Tables and curves show a portfolio that follows, in each fold, the seed that did best on its validation days; "
+            "the comparisons above count all seeds.",
             "The features and PPO's settings were chosen by people who had seen many of these years: a walk-forward protects "
             "from what is fitted, not from what was thought of afterwards.",
         )
