@@ -10,7 +10,7 @@ from typing import Any
 
 from quantflux_sb3.evaluation import charts
 from quantflux_sb3.evaluation.attribution_sections import attribution, reasons
-from quantflux_sb3.evaluation.baselines import AGENT
+from quantflux_sb3.evaluation.baselines import AGENT, BASE_RULE, EQUAL_WEIGHT
 from quantflux_sb3.evaluation.chart_parts import MOST_DAILY
 from quantflux_sb3.evaluation.figures import MAIN_COLUMNS
 from quantflux_sb3.evaluation.page import Code, Section, Sentences, Table, Tiles, Verdict
@@ -134,6 +134,31 @@ def _chances(data: ReportData) -> dict[str, Any]:
     return figures
 
 
+def folds(data: ReportData) -> Section | None:
+    found = data.get("folds")
+    if not found:
+        return None
+    rows = [_fold_row(fold) for fold in found]
+    columns = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+    note = (
+        "Every fold fits regimes, generator and agents anew on the days up to its end of training, and chooses on its validation "
+        "days; the curves above join the test days of all folds. Sharpe ratios of single folds are mostly chance."
+    )
+    return Section("folds", "Fold by fold", [Table("Sharpe ratios on the test days of each fold", columns, rows, note=note)])
+
+
+def _fold_row(fold: Mapping[str, Any]) -> dict[str, Any]:
+    seeds = fold.get("test_sharpe")
+    return {
+        "fold": fold["fold"],
+        "trained_until": fold["train"][1],
+        "test_first": fold["test"][0],
+        "test_last": fold["test"][1],
+        "seeds_range": {"low": min(seeds), "high": max(seeds)} if seeds else None,
+        **{f"{name}_sharpe": fold.get(name) for name in (BASE_RULE, EQUAL_WEIGHT)},
+    }
+
+
 def synthetic_markets(data: ReportData) -> Section:
     figures = side_by_side(data.get("generator"))
     title = "Synthetic markets"
@@ -176,5 +201,5 @@ def how_to_repeat(data: ReportData) -> Section | None:
 
 
 _SECTIONS: Sequence[Callable[[ReportData], Section | None]] = (
-    results, could_be_wrong, behaviour, attribution, reasons, luck, synthetic_markets, the_data, how_to_repeat,
+    results, could_be_wrong, behaviour, attribution, reasons, luck, folds, synthetic_markets, the_data, how_to_repeat,
 )  # fmt: skip
