@@ -141,8 +141,8 @@ def folds(data: ReportData) -> Section | None:
     rows = [_fold_row(fold) for fold in found]
     columns = [key for key in rows[0] if any(row[key] is not None for row in rows)]
     note = (
-        "Every fold fits regimes, generator and agents anew on the days up to its end of training, and chooses on its validation "
-        "days; the curves above join the test days of all folds. Sharpe ratios of single folds are mostly chance."
+        "Every fold fits regimes, generator and agents anew on the days up to its end of training, and chooses on its "
+        "validation days; the curves above join the test days of all folds. Sharpe ratios of single folds are mostly chance."
     )
     return Section("folds", "Fold by fold", [Table("Sharpe ratios on the test days of each fold", columns, rows, note=note)])
 
