@@ -43,7 +43,7 @@ setup(
     package_dir=ROOT_PACKAGES,
     package_data={
         "quantflux_sb3": ["py.typed"],
-        "quantflux_sb3.evaluation": ["templates/*.html"],
+        "quantflux_sb3.evaluation": ["templates/*.html", "templates/*.css", "templates/*.js"],
         "quantflux_sb3.zoo_configs": ["*.yml"],
     },
     install_requires=[

@@ -1,5 +1,5 @@
 """
-The command line: ``quantflux run | walkforward | train | enjoy | evaluate | control | generate | data``.
+The command line: ``quantflux run | walkforward | train | enjoy | evaluate | control | generate | report | data``.
 
 Exit codes: 0 done; 2 bad input, with one line on stderr and nothing written; 130 interrupted.
 """
@@ -16,6 +16,7 @@ USAGE = """usage: quantflux COMMAND ...
   evaluate   backtest a saved model beside the baselines
   control    train on simulated markets with a known best policy: does the agent learn what is there?
   generate   synthetic prices from a saved generator
+  report     write the page of a finished run again, or compare runs on one page
   data       list or fetch prices
 
 quantflux COMMAND --help tells more. For research and education, not for live trading."""
@@ -23,7 +24,7 @@ quantflux COMMAND --help tells more. For research and education, not for live tr
 #: Module of ``quantflux_sb3.commands`` that holds each command's function; loaded only when it is called.
 _COMMANDS = {
     "run": "run", "train": "zoo", "enjoy": "zoo", "evaluate": "evaluate", "control": "control", "generate": "generate",
-    "data": "data", "walkforward": "walkforward",
+    "data": "data", "walkforward": "walkforward", "report": "report",
 }  # fmt: skip
 
 

@@ -43,13 +43,14 @@ def test_wheel_holds_the_root_folders_as_subpackages(wheel_site, tmp_path):
         print(ppo.hyperparams["QuantFlux-v0"]["policy"])
         import quantflux_sb3.evaluation.report
         from importlib.resources import files
-        print(files("quantflux_sb3.evaluation").joinpath("templates/report.html").is_file())
+        templates = files("quantflux_sb3.evaluation").joinpath("templates")
+        print(*sorted(path.name for path in templates.iterdir()))
     """
-    package, callbacks, policy, template = run_python(code, tmp_path, str(wheel_site)).splitlines()
+    package, callbacks, policy, templates = run_python(code, tmp_path, str(wheel_site)).splitlines()
     assert Path(package).is_relative_to(wheel_site)
     assert Path(callbacks) == wheel_site / "quantflux_sb3" / "callbacks" / "__init__.py"
     assert policy == "quantflux_sb3.policies.SoftmaxPolicy"
-    assert template == "True"
+    assert templates.split() == ["report.css", "report.html", "report.js"]
 
 
 def test_wheel_env_steps_from_another_folder(wheel_site, tmp_path):

@@ -2,7 +2,7 @@
 The interactive pictures: plotly figures for :class:`quantflux_sb3.evaluation.page.Picture`, drawn from the days of a run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from quantflux_sb3.evaluation.drawing import FILL_COLOURS, LEAST_WEALTH, percent
 #: Assets of the allocation that are shown one by one.
 LARGEST = len(FILL_COLOURS)
 _NAMED = {AGENT: "agent", BASE_RULE: "base-rule", EQUAL_WEIGHT: "equal-weight"}
+Lines = Callable[[Mapping[str, np.ndarray], str | None, Mapping[str, str]], Sequence[Line]]
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -40,24 +41,31 @@ def strategy_lines(values: Mapping[str, np.ndarray], index: str | None = None, l
     return lines
 
 
-def growth(axis: TimeAxis, index: str | None) -> dict[str, Any]:
+def growth(axis: TimeAxis, index: str | None, lines: Lines = strategy_lines) -> dict[str, Any]:
     """
+    :param axis: of time, with what is shown
+    :param index: name of the benchmark
+    :param lines: how the strategies are drawn
     :return: growth of 1 after costs on a logarithmic axis, over the regimes
     """
     values = {name: np.maximum(wealth, LEAST_WEALTH)[axis.rows] for name, wealth in axis.wealth.items()}
     labels = {name: f"{name}  {series[-1]:.2f}" for name, series in values.items()}
-    return time_chart(axis, strategy_lines(values, index, labels), ".2f", log=True, regimes=True)
+    return time_chart(axis, lines(values, index, labels), ".2f", log=True, regimes=True)
 
 
-def drawdown(axis: TimeAxis, index: str | None) -> dict[str, Any]:
+def drawdown(axis: TimeAxis, index: str | None, lines: Lines = strategy_lines) -> dict[str, Any]:
     """
+    :param axis: of time, with what is shown
+    :param index: name of the benchmark
+    :param lines: how the strategies are drawn
     :return: how far wealth was below its peak
     """
     depths = {name: -metrics.drawdown(wealth) for name, wealth in axis.wealth.items()}
     labels = {name: f"{name}  {percent(-depth.min())} at worst" for name, depth in depths.items()}
-    lines = strategy_lines({name: depth[axis.rows] for name, depth in depths.items()}, index, labels)
-    chart = time_chart(axis, lines, ".1%", height=320)
-    chart["data"][-1] |= {"fill": "tozeroy", "fillcolor": "var(--agent-fill)"}
+    shown = {name: depth[axis.rows] for name, depth in depths.items()}
+    chart = time_chart(axis, lines(shown, index, labels), ".1%", height=320)
+    if chart["data"][-1]["name"] == AGENT:
+        chart["data"][-1] |= {"fill": "tozeroy", "fillcolor": "var(--agent-fill)"}
     return chart
 
 

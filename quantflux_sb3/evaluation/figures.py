@@ -35,6 +35,7 @@ FIGURES = {
     "distance_to_base_rule": ("Distance to its base rule", "{:.1%}"),
     "difference": ("Sharpe difference", "{:+.2f}"),
     "interval": ("95 % interval", "{:+.2f}"),
+    "run": ("Run", "{}"),
     "seeds_range": ("Seeds, least to largest", "{:.2f}"),
     "base rule_sharpe": ("Base rule", "{:.2f}"),
     "equal weight_sharpe": ("Equal weight", "{:.2f}"),
