@@ -17,11 +17,11 @@ from rich.console import Console
 from quantflux_sb3.diffusion import RegimeDDPMPipeline, summary
 from quantflux_sb3.evaluation.backtest import backtest_model
 from quantflux_sb3.evaluation.baselines import run_baselines
-from quantflux_sb3.evaluation.daily import DAILY_FILE
 from quantflux_sb3.evaluation.data_quality import data_lines
 from quantflux_sb3.evaluation.metrics import performance, table_rows
-from quantflux_sb3.evaluation.report import PAGE_FILE, read_run, results_table, write_report
+from quantflux_sb3.evaluation.report import results_table
 from quantflux_sb3.evaluation.summary import AGENT, ExperimentSummary
+from quantflux_sb3.evaluation.why import explanation
 from quantflux_sb3.preparation import Prepared
 from quantflux_sb3.run_folder import LAST_FILE, RunFolder
 from quantflux_sb3.training import Training, agent_file
@@ -104,14 +104,16 @@ class Experiment:
             },
             chosen_seed=self.settings.seed + chosen, max_weight=float(np.max(self.prepared.config.max_weight)),
             generator=quality, subtitle=self.prepared.subtitle, exposure_rule=self.prepared.timing is not None,
-            data=self.prepared.report,
+            data=self.prepared.report, seed_results=list(test.values()), n_trials=self.settings.n_trials,
+            costs=self.prepared.config.costs, explanation=self._explain(chosen),
         )  # fmt: skip
         self._write_results(result, chosen)
         return result
 
+    def _explain(self, number: int) -> dict[str, Any]:
+        return explanation(self.training.agent(number), self.market, "test", self.prepared.config, self.prepared.wrappers)
+
     def _write_results(self, result: ExperimentSummary, chosen: int) -> None:
         self.folder.write("model.zip", lambda path: path.write_bytes((self.folder / agent_file(chosen)).read_bytes()))
-        result.write_pictures(self.folder.path)
-        result.daily.write(self.folder / DAILY_FILE)
-        write_report(self.folder / PAGE_FILE, read_run(self.folder.path, result.metrics))
+        result.write(self.folder.path)
         self.folder.write_json(LAST_FILE, result.metrics)

@@ -102,6 +102,8 @@ class Settings:
     :param generator: of the synthetic markets
     :param synthetic: how many, how long, how often
     :param agent: PPO
+    :param n_trials: settings that were tried before these were kept, yours included: the more, the less a good result proves
+        (the defaults were chosen after 92)
     """
 
     seed: int = 0
@@ -128,8 +130,11 @@ class Settings:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
+    n_trials: int = 92
 
     def __post_init__(self) -> None:
+        if self.n_trials < 1:
+            raise ValueError(f"`n_trials` counts these settings too, so it is at least 1; got {self.n_trials}.")
         if self.env.split != "train":
             raise ValueError(
                 f"An experiment trains on the training split; env.split must stay 'train', got '{self.env.split}'."

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from quantflux_sb3.evaluation.drawing import percent
+
 Metrics = Mapping[str, Any]
 
 #: Below these, a test is short [years] and seeds are few.
@@ -48,11 +50,9 @@ def filled_prices(metrics: Metrics) -> str | None:
     rows = metrics.get("data", {}).get("assets", ())
     missing = sum(row.get("filled", 0) + row.get("suspended", 0) for row in rows)
     share = missing / max(missing + sum(row.get("prices", 0) for row in rows), 1)
-    return (
-        f"{share:.1%} of the prices are not real ones of their day: they were filled or suspended."
-        if share > MANY_FILLED
-        else None
-    )
+    if share <= MANY_FILLED:
+        return None
+    return f"{percent(share, 1)} of the prices are none of their day: they were filled or suspended."
 
 
 def one_window(metrics: Metrics) -> str | None:
@@ -60,7 +60,7 @@ def one_window(metrics: Metrics) -> str | None:
         return None
     years = _years(metrics)
     if years < SHORT_YEARS:
-        return f"The test is one window of {years:.1f} years, which is short: even a Sharpe ratio of 1 needs four years to differ from 0."
+        return f"The test is one window of {years:.1f} years: even a Sharpe ratio of 1 needs four years to differ from 0."
     return f"The test is one window of {years:.1f} years: another one could have gone the other way."
 
 
@@ -68,7 +68,8 @@ def few_seeds(metrics: Metrics) -> str | None:
     n_seeds = len(metrics.get("seeds", ()))
     if not 0 < n_seeds < FEW_SEEDS:
         return None
-    return f"There {_count(n_seeds, 'is', 'are')} {_number(n_seeds, 'training seed')}; it takes at least {FEW_SEEDS} to tell skill from luck."
+    there_are = "There is only one training seed" if n_seeds == 1 else f"There are only {n_seeds} training seeds"
+    return f"{there_are}; it takes at least {FEW_SEEDS} to tell skill from luck."
 
 
 def seeds_disagree(metrics: Metrics) -> str | None:
@@ -103,8 +104,8 @@ def many_trials(metrics: Metrics) -> str | None:
     if deflated.get("n_trials", 1) < 2:
         return None
     return (
-        f"{deflated['n_trials']} settings were tried before this one; the probability that the Sharpe ratio is better than the "
-        f"best of as many worthless ones is {deflated['deflated_sharpe_ratio']:.0%}."
+        f"{deflated['n_trials']} settings were tried before this one was kept; the probability that its Sharpe ratio is "
+        f"better than that of the best of as many worthless ones is {percent(deflated['deflated_sharpe_ratio'])}."
     )
 
 
@@ -113,8 +114,8 @@ def overfitted_choice(metrics: Metrics) -> str | None:
     if probability < 0.5:
         return None
     return (
-        f"Whichever strategy did best on one half of the days was below the median on the other half in {probability:.0%} of the "
-        "splits: the order of the table is mostly luck."
+        f"In {percent(probability)} of the ways to halve the days, the strategy that was best on one half was below "
+        "the median on the other: the order of the table is mostly luck."
     )
 
 
@@ -124,7 +125,7 @@ def high_turnover(metrics: Metrics) -> str | None:
         return None
     return (
         f"The agent trades {agent['annual_turnover']:.1f} times its wealth a year: if costs are twice those assumed, it loses "
-        f"another {agent['annual_cost']:.1%} a year."
+        f"another {percent(agent['annual_cost'], 1)} a year."
     )
 
 
@@ -132,16 +133,14 @@ def same_as_base_rule(metrics: Metrics) -> str | None:
     distance = metrics.get("agent", {}).get("distance_to_base_rule", 1.0)
     if distance >= SAME_PORTFOLIO:
         return None
-    return (
-        f"The agent holds its base rule but for {distance:.1%} of the wealth: what it earns is the rule's, not what it learnt."
-    )
+    return f"The agent holds its base rule but for {percent(distance, 1)} of the wealth: what it earns is the rule's."
 
 
 def same_as_equal_weight(metrics: Metrics) -> str | None:
     distance = metrics.get("agent", {}).get("distance_to_equal_weight_rule", 1.0)
     if distance >= SAME_PORTFOLIO:
         return None
-    return f"The agent holds equal weights but for {distance:.1%} of the wealth: it has learnt nothing that shows."
+    return f"The agent holds equal weights but for {percent(distance, 1)} of the wealth: it has learnt nothing that shows."
 
 
 def dead_policy(metrics: Metrics) -> str | None:
@@ -153,7 +152,9 @@ def generator_copies(metrics: Metrics) -> str | None:
     share = metrics.get("generator", {}).get("too_near_share", 0.0)
     if share < TOO_NEAR:
         return None
-    return f"{share:.1%} of the synthetic paths lie too near to training ones (1 % is expected): the generator copies in part."
+    return (
+        f"{percent(share, 1)} of the synthetic paths lie too near to training ones (1 % is expected): they are copies in part."
+    )
 
 
 _DOUBTS: Sequence[Callable[[Metrics], str | None]] = (
@@ -165,11 +166,3 @@ _DOUBTS: Sequence[Callable[[Metrics], str | None]] = (
 def _years(metrics: Metrics) -> float:
     market = metrics["market"]
     return float((np.datetime64(market["test_last"]) - np.datetime64(market["test_first"])).astype(int) / 365.25)
-
-
-def _count(n: int, one: str, many: str) -> str:
-    return one if n == 1 else many
-
-
-def _number(n: int, noun: str) -> str:
-    return f"only {_count(n, 'one', str(n))} {_count(n, noun, noun + 's')}"

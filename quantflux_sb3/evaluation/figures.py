@@ -7,6 +7,7 @@ The page, the terminal and the pictures all ask here, so that they agree.
 from collections.abc import Mapping
 from typing import Any
 
+from quantflux_sb3.dynamics import REWARD_TERMS
 from quantflux_sb3.regimes import REGIMES
 
 #: Heading and format of every figure with a name of its own; others are shown by their key with three digits.
@@ -34,6 +35,25 @@ FIGURES = {
     "distance_to_base_rule": ("Distance to its base rule", "{:.1%}"),
     "difference": ("Sharpe difference", "{:+.2f}"),
     "interval": ("95 % interval", "{:+.2f}"),
+    "seeds_range": ("Seeds, least to largest", "{:.2f}"),
+    "base rule_sharpe": ("Base rule", "{:.2f}"),
+    "equal weight_sharpe": ("Equal weight", "{:.2f}"),
+    "sharpe_a": ("Sharpe of the first", "{:.2f}"),
+    "sharpe_b": ("Sharpe of the second", "{:.2f}"),
+    "p_value": ("p-value", "{:.3f}"),
+    "n_seeds_a": ("Seeds", "{:,}"),
+    "deflated_sharpe_ratio": ("Deflated Sharpe: probability of skill", "{:.1%}"),
+    "probabilistic_sharpe_ratio": ("Probability of a Sharpe above 0", "{:.1%}"),
+    "expected_maximum_sharpe": ("Best Sharpe of so many worthless trials", "{:.2f}"),
+    "n_trials": ("Settings tried", "{:,}"),
+    "superior_p_value": ("Best strategy against equal weight, p-value", "{:.3f}"),
+    "overfitting_probability": ("Probability of backtest overfitting", "{:.1%}"),
+    "iqm": ("Interquartile mean", "{:.2f}"),
+    "iqm_interval": ("95 % interval of it", "{:.2f}"),
+    "median": ("Median", "{:.2f}"),
+    "deviation": ("Standard deviation", "{:.2f}"),
+    "min": ("Least", "{:.2f}"),
+    "max": ("Largest", "{:.2f}"),
     "validation_sharpe_ratio": ("Sharpe, validation years", "{:.2f}"),
     "test_sharpe_ratio": ("Sharpe, test years", "{:.2f}"),
     "mean_weight": ("Mean weight", "{:.1%}"),
@@ -45,6 +65,14 @@ FIGURES = {
     "share_of_days": ("Share of days", "{:.1%}"),
     "log_excess_return": ("Log return over benchmark", "{:+.3f}"),
     "cost": ("Cost", "{:.2%}"),
+    "turnover": ("Turnover", "{:.0%}"),
+    "trades": ("Trades", "{:,}"),
+    **{name: (name.capitalize(), "{:+.3f}") for name in ("allocation", "selection", "interaction", "costs", "total")},
+    "mean_benchmark_weight": ("Mean weight in the other", "{:.1%}"),
+    **{f"reward_{name}": (name.capitalize().replace("_", " "), "{:+.3f}") for name in REWARD_TERMS},
+    "effect": ("Effect", "{:+.1%}"),
+    "moved": ("Moved", "{:.1%}"),
+    "importance": ("Weight moved", "{:.2%}"),
     "longest_stale": ("Longest run unchanged", "{:,}"),
     "removed": ("Impossible prices", "{:,}"),
     "filled": ("Filled days", "{:,}"),

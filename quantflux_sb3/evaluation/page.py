@@ -1,8 +1,8 @@
 """
 The frame of a page: sections of tables, pictures, tiles and sentences, rendered to one HTML file that needs no network.
 
-Nothing here knows what an experiment is. A picture is a PNG, a plotly figure, or both: readers without scripts and printers see
-the PNG, others a chart that follows their light or dark theme. plotly.js is embedded once, compressed; the browser
+Nothing here knows what an experiment is. A picture is a PNG, a plotly figure, or both: readers without scripts and printers
+see the PNG, others a chart that follows their light or dark theme. plotly.js is embedded once, compressed; the browser
 unpacks it, and the page forbids itself every request by its content security policy.
 """
 
@@ -33,6 +33,7 @@ class Table:
     :param note: how to read it
     :param folded: behind a line that opens it
     :param by_row: the first cell of each row is the key of the figure in it, instead of the heading of each column
+    :param like: key by which all figures but the first of a row are written, where the columns are names
     """
 
     kind: ClassVar[str] = "table"
@@ -44,6 +45,7 @@ class Table:
     note: str = ""
     folded: bool = False
     by_row: bool = False
+    like: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Picture:
     :param png: file, for readers without scripts
     :param chart: plotly figure as a dict, with colours such as ``var(--ink)`` from the page's style
     :param note: how to read it
+    :param keys: what areas of a colour mean: name by colour of the style sheet
     """
 
     kind: ClassVar[str] = "picture"
@@ -60,6 +63,7 @@ class Picture:
     png: Path | None = None
     chart: Mapping[str, Any] | None = None
     note: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def render_page(page: Page) -> str:
     """
     pictures = [block for section in page.sections for block in section.blocks if isinstance(block, Picture)]
     charts = [dict(picture.chart) for picture in pictures if picture.chart]
-    widest = max((abs(verdict.difference[end]) for verdict in page.verdicts for end in verdict.difference), default=1.0)
+    ends = [abs(verdict.difference[end]) for verdict in page.verdicts for end in ("low", "high") if verdict.difference]
     return (
         _environment()
         .get_template("report.html")
@@ -166,7 +170,7 @@ def render_page(page: Page) -> str:
             page=page,
             charts=_script_json({"dates": list(page.dates), "charts": charts}) if charts else "",
             plotly=_packed_plotly() if charts else "",
-            widest=widest or 1.0,
+            widest=max(ends, default=0.0) or 1.0,
         )
     )
 

@@ -141,7 +141,8 @@ class WalkForwardSummary:
             market=prepared.market, agent=self.agent, baselines=[self.ensemble, *self.baselines],
             seeds={first + number: self._seed_row(number) for number in range(len(self.trained))}, chosen_seed=first,
             max_weight=float(np.max(prepared.config.max_weight)), subtitle=prepared.subtitle,
-            exposure_rule=prepared.timing is not None, data=prepared.report,
+            exposure_rule=prepared.timing is not None, data=prepared.report, seed_results=self.seeds,
+            n_trials=prepared.settings.n_trials, costs=prepared.config.costs,
         )  # fmt: skip
 
     def _seed_row(self, number: int) -> dict[str, float]:

@@ -22,24 +22,23 @@
     return value;
   }
 
-  // On a phone, the labels at the ends of the lines give way to a legend below.
-  function fitted(layout) {
+  // On a phone, the labels at the ends of the lines give way to a short legend below.
+  function fitted({ data, layout }) {
     layout.dragmode = touch.matches ? false : "zoom";
-    if (!narrow.matches || !layout.annotations) return layout;
+    if (!narrow.matches || !layout.annotations?.some((label) => label.name === "end")) return { data, layout };
     layout.annotations = layout.annotations.filter((label) => label.name !== "end");
     layout.margin.r = 10;
     layout.showlegend = true;
-    return layout;
+    const shown = data.filter((trace) => trace.visible !== "legendonly");
+    for (const trace of shown) trace.showlegend = true;
+    return { data: shown, layout };
   }
 
   function draw(element) {
-    const { data, layout } = themed(charts[element.dataset.chart], getComputedStyle(document.documentElement));
-    for (const trace of data) {
-      if (trace.x === "dates") trace.x = dates;
-      if (narrow.matches && trace.meta) trace.showlegend = true;
-    }
+    const { data, layout } = fitted(themed(charts[element.dataset.chart], getComputedStyle(document.documentElement)));
+    for (const trace of data) if (trace.x === "dates") trace.x = dates;
     layout.font.family = getComputedStyle(document.body).fontFamily;
-    return Plotly.react(element, data, fitted(layout), { responsive: true, displayModeBar: false });
+    return Plotly.react(element, data, layout, { responsive: true, displayModeBar: false });
   }
 
   async function begin() {
