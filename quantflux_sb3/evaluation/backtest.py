@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from quantflux_sb3 import dynamics
 from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.core import PortfolioCore
-from quantflux_sb3.dynamics import COST, PORTFOLIO_RETURN, REBALANCED, RECORD_HEAD, ROW, STOP, TURNOVER
+from quantflux_sb3.dynamics import COST, PORTFOLIO_RETURN, REASON, REBALANCED, RECORD_HEAD, ROW, STOP, TERMS, TURNOVER
 from quantflux_sb3.evaluation.decisions import Decisions, WeightFunction, WeightRule, decide_by_rule, play_batch
 from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.market.data import WARMUP_DAYS, MarketData
@@ -189,6 +189,8 @@ def replay(name: str, core: PortfolioCore, requests: np.ndarray, decides: np.nda
         rebalanced=records[:, REBALANCED] > 0.0,
         regimes=core.prices.regime_probs[earned - 1 - core.rules.lag].argmax(axis=1),
         periods_per_year=market.periods_per_year,
+        reward_terms=records[:, TERMS:RECORD_HEAD],
+        reasons=records[:, REASON].astype(np.int64),
     )
 
 
@@ -204,7 +206,8 @@ def index_result(market: MarketData, split: str, config: PortfolioConfig) -> Bac
     _begin(core, 0)
     n_days = int(core.clock[0, STOP] - core.clock[0, ROW]) - 1
     held = replay(market.benchmark, core, np.zeros((n_days, core.n_assets + 1)), np.zeros(n_days, dtype=np.bool_))
-    return replace(held, returns=held.benchmark_returns, weights=np.zeros_like(held.weights))
+    nothing = {"weights": np.zeros_like(held.weights), "reward_terms": None, "reasons": None}
+    return replace(held, returns=held.benchmark_returns, **nothing)
 
 
 def _one_portfolio(market: Any, split: str, config: PortfolioConfig) -> PortfolioCore:
