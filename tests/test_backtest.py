@@ -1,6 +1,5 @@
 """Backtests: rules against a plain loop, and agents against the rule they start from."""
 
-
 import numpy as np
 import pytest
 from stable_baselines3 import PPO
