@@ -1,5 +1,5 @@
 """
-The command line: ``quantflux run | train | enjoy | evaluate | control | generate | data``.
+The command line: ``quantflux run | walkforward | train | enjoy | evaluate | control | generate | data``.
 
 Exit codes: 0 done; 2 bad input, with one line on stderr and nothing written; 130 interrupted.
 """
@@ -10,6 +10,7 @@ from importlib import import_module
 USAGE = """usage: quantflux COMMAND ...
 
   run        the whole experiment: data, generator, agents, evaluation on unseen years
+  walkforward  the same for every test year, each fitted on earlier years only; one portfolio over all of them
   train      rl_zoo3 train for QuantFlux-v0 with the tuned settings; every rl_zoo3 flag works
   enjoy      rl_zoo3 enjoy for QuantFlux-v0
   evaluate   backtest a saved model beside the baselines
@@ -22,7 +23,7 @@ quantflux COMMAND --help tells more. For research and education, not for live tr
 #: Module of ``quantflux_sb3.commands`` that holds each command's function; loaded only when it is called.
 _COMMANDS = {
     "run": "run", "train": "zoo", "enjoy": "zoo", "evaluate": "evaluate", "control": "control", "generate": "generate",
-    "data": "data",
+    "data": "data", "walkforward": "walkforward",
 }  # fmt: skip
 
 
