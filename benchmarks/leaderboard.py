@@ -42,8 +42,6 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "leaderboard.md"
 FIGURES_FILE = "leaderboard.json"
 UNIVERSES = {"six": ("AAPL", "MSFT", "JPM", "XOM", "WMT", "PG"), "twenty": tuple(bundled_prices()[0].columns)}
-#: Settings that were tried on these years before the defaults were chosen; they count as trials.
-EARLIER_TRIALS = 92
 #: Real prices only, refitted every three years.
 COARSE = WalkForwardSettings(fold_years=3, synthetic=SyntheticSettings(n_markets=0))
 GROWTH = RewardConfig(volatility=0.0, drawdown=0.0, turnover=0.0, overtrading=0.0, soft_limit=0.0)
@@ -150,7 +148,11 @@ class Board:
         for name, summary in self.summaries.items():
             rule = self.baselines[BASE_RULE] if summary.prepared.timing else equal
             for label, agent in ((ARMS[name].label, summary.seeds), (f"{ARMS[name].label}: ensemble", summary.ensemble)):
-                pairs = {"agent - equal weight": (agent, equal), "agent - base rule": (agent, rule)}
+                pairs = {
+                    "agent - equal weight": (agent, equal),
+                    "agent - base rule": (agent, rule),
+                    "base rule - equal weight": (rule, equal),
+                }
                 rows.append({"agent": label, **{pair: sharpe_difference(*sides) for pair, sides in pairs.items()}})
         return rows
 
@@ -169,7 +171,7 @@ class Board:
         best = max(ensembles, key=lambda result: performance(result)["sharpe_ratio"])
         others = [result for name, result in self.baselines.items() if name != EQUAL_WEIGHT]
         return {
-            "deflated_best_ensemble": deflated_sharpe_ratio(best, EARLIER_TRIALS + len(self.summaries)),
+            "deflated_best_ensemble": deflated_sharpe_ratio(best, COARSE.n_trials + len(self.summaries)),
             "overfitting": probability_of_backtest_overfitting(single),
             "superior_to_equal_weight": superior_predictive_ability(self.baselines[EQUAL_WEIGHT], [*ensembles, *others]),
             "ensembles_superior_to_base_rule": superior_predictive_ability(self.baselines[BASE_RULE], ensembles),
@@ -300,15 +302,16 @@ def publish(boards: dict[str, Board]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--universes", nargs="+", choices=UNIVERSES, default=list(UNIVERSES))
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="to run; tables show all that are done")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "leaderboard")
     parser.add_argument("--n-jobs", type=int, default=2)
-    parser.add_argument("--tables-only", action="store_true", help="of the arms that are finished; run nothing")
+    parser.add_argument("--tables-only", action="store_true", help="run nothing")
     args = parser.parse_args()
     boards = {}
     for universe in args.universes:
-        names = [name for name in args.arms if universe in ARMS[name].universes]
-        walked = {name: walk(name, universe, args.runs, args.n_jobs, args.tables_only) for name in names}
+        wanted = () if args.tables_only else args.arms
+        names = [name for name in ARMS if universe in ARMS[name].universes]
+        walked = {name: walk(name, universe, args.runs, args.n_jobs, name not in wanted) for name in names}
         if finished := {name: summary for name, summary in walked.items() if summary}:
             boards[universe] = Board(finished)
         else:
