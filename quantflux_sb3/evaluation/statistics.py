@@ -191,4 +191,4 @@ def _interval(draws: np.ndarray) -> dict[str, float]:
 def _p_value(draws: np.ndarray) -> float:
     """Twice the share of draws on the rarer side of zero, the observed one counted (Davison & Hinkley 1997, eq. 4.11)."""
     rarer = min(np.count_nonzero(draws <= 0.0), np.count_nonzero(draws >= 0.0))
-    return min(2.0 * (rarer + 1) / (len(draws) + 1), 1.0)
+    return float(min(2.0 * (rarer + 1) / (len(draws) + 1), 1.0))
