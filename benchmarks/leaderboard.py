@@ -40,6 +40,7 @@ from quantflux_sb3.walkforward.summary import WalkForwardSummary
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "leaderboard.md"
+FIGURES_FILE = "leaderboard.json"
 UNIVERSES = {"six": ("AAPL", "MSFT", "JPM", "XOM", "WMT", "PG"), "twenty": tuple(bundled_prices()[0].columns)}
 #: Settings that were tried on these years before the defaults were chosen; they count as trials.
 EARLIER_TRIALS = 92
@@ -265,27 +266,34 @@ def fill(page: str, marker: str, text: str) -> str:
     return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{text}\n{end}", page, flags=re.DOTALL)
 
 
+def tables(figures: dict[str, Any]) -> dict[str, str]:
+    """
+    :param figures: of :meth:`Board.figures`
+    :return: Markdown by the second part of its marker
+    """
+    return {
+        "strategies": main_table(figures["strategies"]),
+        "comparisons": difference_table("agent", figures["comparisons"]),
+        "rules": difference_table("rule", figures["rules"]),
+        "search": search_sentences(figures["search"]),
+    }
+
+
 def publish(boards: dict[str, Board]) -> None:
     """
-    :param boards: by universe
+    :param boards: by universe; the others keep what was published of them
     """
-    page, figures = PAGE.read_text(encoding="utf-8"), {}
-    folder = RunFolder(PAGE.parent).child("leaderboard")
-    for universe, board in boards.items():
-        figures[universe] = board.figures()
-        tables = {
-            "strategies": main_table(figures[universe]["strategies"]),
-            "comparisons": difference_table("agent", figures[universe]["comparisons"]),
-            "rules": difference_table("rule", figures[universe]["rules"]),
-            "search": search_sentences(figures[universe]["search"]),
-        }
-        for name, text in tables.items():
+    page, folder = PAGE.read_text(encoding="utf-8"), RunFolder(PAGE.parent).child("leaderboard")
+    before = folder.read_json(FIGURES_FILE)["universes"] if folder.has(FIGURES_FILE) else {}
+    figures = {**before, **{universe: board.figures() for universe, board in boards.items()}}
+    for universe in boards:
+        for name, text in tables(figures[universe]).items():
             page = fill(page, f"{universe} {name}", text)
         with (folder / f"{universe}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(figures[universe]["strategies"][0]))
             writer.writeheader()
             writer.writerows(figures[universe]["strategies"])
-    folder.write_json("leaderboard.json", {"versions": versions(), "universes": figures})
+    folder.write_json(FIGURES_FILE, {"versions": versions(), "universes": figures})
     PAGE.write_text(page, encoding="utf-8")
 
 
