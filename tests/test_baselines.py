@@ -151,7 +151,7 @@ def test_any_optimiser_of_skfolio_by_its_dotted_name(bundled, history):
     expected = skfolio.optimization.MaximumDiversification(max_weights=0.25).fit(history).weights_
     np.testing.assert_allclose(SkfolioWeights(name, 0.25)(history), expected, rtol=0, atol=1e-12)
     results = run_baselines(bundled, "validation", PortfolioConfig(), names=[name])
-    assert [result.name for result in results] == [BASE_RULE, EQUAL_WEIGHT, name, "SP500"]
+    assert [result.name for result in results] == [BASE_RULE, EQUAL_WEIGHT, "MaximumDiversification", "SP500"]
 
 
 @pytest.mark.parametrize("name", ["skfolio.optimization.Nothing", "no.such.module", "pathlib.Path", "skfolio."])

@@ -78,8 +78,8 @@ def baseline_rules(
     """
     :param max_weight: hard upper limit, one or one per asset, told to the optimisers that can respect it themselves
     :param timing: exposure rule of the base rule; none: the base rule is equal weight
-    :param names: of ``BASELINES``, or dotted names of further optimisers of skfolio's kind; all of ``BASELINES`` if not given,
-        without "min of both" where that is the base rule
+    :param names: of ``BASELINES``, or dotted names of further optimisers of skfolio's kind, shown by their last part; all of
+        ``BASELINES`` if not given, without "min of both" where that is the base rule
     :return: the base rule, equal weight, then the others as named
     :raises ValueError: if there is no such baseline
     """
@@ -93,7 +93,11 @@ def baseline_rules(
         )
     chosen = [name for name in dict.fromkeys((EQUAL_WEIGHT, *names)) if name != BASE_RULE]
     base = WeightRule(BASE_RULE, equal_weights, refit_days=1, sizing=timing)
-    return [base, *(_STRATEGIES.get(name, _fitted(name))(name, max_weight) for name in chosen)]
+    return [base, *(_strategy(name)(name.rpartition(".")[2], max_weight) for name in chosen)]
+
+
+def _strategy(name: str) -> Callable[..., WeightRule]:
+    return _STRATEGIES[name] if name in _STRATEGIES else _fitted(name)
 
 
 def run_baselines(

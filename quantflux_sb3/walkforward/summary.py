@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from quantflux_sb3.evaluation.backtest import replay_decisions
-from quantflux_sb3.evaluation.baselines import AGENT, BASE_RULE, EQUAL_WEIGHT, run_baselines
+from quantflux_sb3.evaluation.baselines import AGENT, BASE_RULE, EQUAL_WEIGHT
 from quantflux_sb3.evaluation.decisions import Decisions
 from quantflux_sb3.evaluation.doubts import doubts
 from quantflux_sb3.evaluation.metrics import sharpe_ratio, table_rows
@@ -53,7 +53,7 @@ class WalkForwardSummary:
     @cached_property
     def baselines(self) -> list[BacktestResult]:
         """One continuous backtest each, the index last."""
-        return run_baselines(self.prepared.market, "test", self.prepared.config, self.prepared.timing)
+        return self.prepared.run_baselines("test")
 
     @cached_property
     def seeds(self) -> list[BacktestResult]:
