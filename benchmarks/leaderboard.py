@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from quantflux_sb3.commands.parsing import parse, to_settings
+from quantflux_sb3.commands.walkforward import make_parser
 from quantflux_sb3.evaluation.baselines import BASE_RULE, EQUAL_WEIGHT, run_baselines
 from quantflux_sb3.evaluation.metrics import performance
 from quantflux_sb3.evaluation.overfitting import (
@@ -104,7 +106,8 @@ def walk(name: str, universe: str, runs: Path, n_jobs: int, only_finished: bool)
         folder.write_text("config.yml", settings.to_yaml())
     if not folder.has(LAST_FILE) and only_finished:
         return None
-    if (folder / "config.yml").read_text(encoding="utf-8") != settings.to_yaml():
+    begun = to_settings(parse(make_parser(), ["--config", str(folder / "config.yml")]), WalkForwardSettings)
+    if begun.to_yaml() != settings.to_yaml():
         raise SystemExit(f"leaderboard: '{folder.path}' was begun with other settings; delete it, or give another --runs.")
     walked = WalkForward(PreparedWalk.check(settings), folder, Console(stderr=True), n_jobs=n_jobs)
     with folder.claimed():
