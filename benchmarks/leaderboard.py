@@ -100,12 +100,11 @@ def walk(name: str, universe: str, runs: Path, n_jobs: int, only_finished: bool)
     :param n_jobs: processes
     :param only_finished: run nothing; None if it is not finished
     """
-    folder = RunFolder(runs).child(f"{name}-{universe}")
-    settings = ARMS[name].settings(UNIVERSES[universe])
-    if not folder.has("config.yml") and not only_finished:
-        folder.write_text("config.yml", settings.to_yaml())
-    if not folder.has(LAST_FILE) and only_finished:
+    if only_finished and not (runs / f"{name}-{universe}" / LAST_FILE).is_file():
         return None
+    folder, settings = RunFolder(runs).child(f"{name}-{universe}"), ARMS[name].settings(UNIVERSES[universe])
+    if not folder.has("config.yml"):
+        folder.write_text("config.yml", settings.to_yaml())
     begun = to_settings(parse(make_parser(), ["--config", str(folder / "config.yml")]), WalkForwardSettings)
     if begun.to_yaml() != settings.to_yaml():
         raise SystemExit(f"leaderboard: '{folder.path}' was begun with other settings; delete it, or give another --runs.")
