@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from quantflux_sb3.commands.parsing import parse, to_settings
+from quantflux_sb3.commands.walkforward import make_parser
 from quantflux_sb3.evaluation.baselines import BASE_RULE, EQUAL_WEIGHT, run_baselines
 from quantflux_sb3.evaluation.metrics import performance
 from quantflux_sb3.evaluation.overfitting import (
@@ -40,9 +42,8 @@ from quantflux_sb3.walkforward.summary import WalkForwardSummary
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "leaderboard.md"
+FIGURES_FILE = "leaderboard.json"
 UNIVERSES = {"six": ("AAPL", "MSFT", "JPM", "XOM", "WMT", "PG"), "twenty": tuple(bundled_prices()[0].columns)}
-#: Settings that were tried on these years before the defaults were chosen; they count as trials.
-EARLIER_TRIALS = 92
 #: Real prices only, refitted every three years.
 COARSE = WalkForwardSettings(fold_years=3, synthetic=SyntheticSettings(n_markets=0))
 GROWTH = RewardConfig(volatility=0.0, drawdown=0.0, turnover=0.0, overtrading=0.0, soft_limit=0.0)
@@ -99,13 +100,13 @@ def walk(name: str, universe: str, runs: Path, n_jobs: int, only_finished: bool)
     :param n_jobs: processes
     :param only_finished: run nothing; None if it is not finished
     """
-    folder = RunFolder(runs).child(f"{name}-{universe}")
-    settings = ARMS[name].settings(UNIVERSES[universe])
-    if not folder.has("config.yml") and not only_finished:
-        folder.write_text("config.yml", settings.to_yaml())
-    if not folder.has(LAST_FILE) and only_finished:
+    if only_finished and not (runs / f"{name}-{universe}" / LAST_FILE).is_file():
         return None
-    if (folder / "config.yml").read_text(encoding="utf-8") != settings.to_yaml():
+    folder, settings = RunFolder(runs).child(f"{name}-{universe}"), ARMS[name].settings(UNIVERSES[universe])
+    if not folder.has("config.yml"):
+        folder.write_text("config.yml", settings.to_yaml())
+    begun = to_settings(parse(make_parser(), ["--config", str(folder / "config.yml")]), WalkForwardSettings)
+    if begun.to_yaml() != settings.to_yaml():
         raise SystemExit(f"leaderboard: '{folder.path}' was begun with other settings; delete it, or give another --runs.")
     walked = WalkForward(PreparedWalk.check(settings), folder, Console(stderr=True), n_jobs=n_jobs)
     with folder.claimed():
@@ -149,7 +150,11 @@ class Board:
         for name, summary in self.summaries.items():
             rule = self.baselines[BASE_RULE] if summary.prepared.timing else equal
             for label, agent in ((ARMS[name].label, summary.seeds), (f"{ARMS[name].label}: ensemble", summary.ensemble)):
-                pairs = {"agent - equal weight": (agent, equal), "agent - base rule": (agent, rule)}
+                pairs = {
+                    "agent - equal weight": (agent, equal),
+                    "agent - base rule": (agent, rule),
+                    "base rule - equal weight": (rule, equal),
+                }
                 rows.append({"agent": label, **{pair: sharpe_difference(*sides) for pair, sides in pairs.items()}})
         return rows
 
@@ -168,7 +173,7 @@ class Board:
         best = max(ensembles, key=lambda result: performance(result)["sharpe_ratio"])
         others = [result for name, result in self.baselines.items() if name != EQUAL_WEIGHT]
         return {
-            "deflated_best_ensemble": deflated_sharpe_ratio(best, EARLIER_TRIALS + len(self.summaries)),
+            "deflated_best_ensemble": deflated_sharpe_ratio(best, COARSE.n_trials + len(self.summaries)),
             "overfitting": probability_of_backtest_overfitting(single),
             "superior_to_equal_weight": superior_predictive_ability(self.baselines[EQUAL_WEIGHT], [*ensembles, *others]),
             "ensembles_superior_to_base_rule": superior_predictive_ability(self.baselines[BASE_RULE], ensembles),
@@ -265,42 +270,50 @@ def fill(page: str, marker: str, text: str) -> str:
     return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{text}\n{end}", page, flags=re.DOTALL)
 
 
+def tables(figures: dict[str, Any]) -> dict[str, str]:
+    """
+    :param figures: of :meth:`Board.figures`
+    :return: Markdown by the second part of its marker
+    """
+    return {
+        "strategies": main_table(figures["strategies"]),
+        "comparisons": difference_table("agent", figures["comparisons"]),
+        "rules": difference_table("rule", figures["rules"]),
+        "search": search_sentences(figures["search"]),
+    }
+
+
 def publish(boards: dict[str, Board]) -> None:
     """
-    :param boards: by universe
+    :param boards: by universe; the others keep what was published of them
     """
-    page, figures = PAGE.read_text(encoding="utf-8"), {}
-    folder = RunFolder(PAGE.parent).child("leaderboard")
-    for universe, board in boards.items():
-        figures[universe] = board.figures()
-        tables = {
-            "strategies": main_table(figures[universe]["strategies"]),
-            "comparisons": difference_table("agent", figures[universe]["comparisons"]),
-            "rules": difference_table("rule", figures[universe]["rules"]),
-            "search": search_sentences(figures[universe]["search"]),
-        }
-        for name, text in tables.items():
+    page, folder = PAGE.read_text(encoding="utf-8"), RunFolder(PAGE.parent).child("leaderboard")
+    before = folder.read_json(FIGURES_FILE)["universes"] if folder.has(FIGURES_FILE) else {}
+    figures = {**before, **{universe: board.figures() for universe, board in boards.items()}}
+    for universe in boards:
+        for name, text in tables(figures[universe]).items():
             page = fill(page, f"{universe} {name}", text)
         with (folder / f"{universe}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(figures[universe]["strategies"][0]))
             writer.writeheader()
             writer.writerows(figures[universe]["strategies"])
-    folder.write_json("leaderboard.json", {"versions": versions(), "universes": figures})
+    folder.write_json(FIGURES_FILE, {"versions": versions(), "universes": figures})
     PAGE.write_text(page, encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--universes", nargs="+", choices=UNIVERSES, default=list(UNIVERSES))
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="to run; tables show all that are done")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "leaderboard")
     parser.add_argument("--n-jobs", type=int, default=2)
-    parser.add_argument("--tables-only", action="store_true", help="of the arms that are finished; run nothing")
+    parser.add_argument("--tables-only", action="store_true", help="run nothing")
     args = parser.parse_args()
     boards = {}
     for universe in args.universes:
-        names = [name for name in args.arms if universe in ARMS[name].universes]
-        walked = {name: walk(name, universe, args.runs, args.n_jobs, args.tables_only) for name in names}
+        wanted = () if args.tables_only else args.arms
+        names = [name for name in ARMS if universe in ARMS[name].universes]
+        walked = {name: walk(name, universe, args.runs, args.n_jobs, name not in wanted) for name in names}
         if finished := {name: summary for name, summary in walked.items() if summary}:
             boards[universe] = Board(finished)
         else:

@@ -9,15 +9,15 @@ from importlib import import_module
 
 USAGE = """usage: quantflux COMMAND ...
 
-  run        the whole experiment: data, generator, agents, evaluation on unseen years
+  run          the whole experiment: data, generator, agents, evaluation on unseen years
   walkforward  the same for every test year, each fitted on earlier years only; one portfolio over all of them
-  train      rl_zoo3 train for QuantFlux-v0 with the tuned settings; every rl_zoo3 flag works
-  enjoy      rl_zoo3 enjoy for QuantFlux-v0
-  evaluate   backtest a saved model beside the baselines
-  control    train on simulated markets with a known best policy: does the agent learn what is there?
-  generate   synthetic prices from a saved generator
-  report     write the page of a finished run again, or compare runs on one page
-  data       list or fetch prices
+  train        rl_zoo3 train for QuantFlux-v0 with the tuned settings; every rl_zoo3 flag works
+  enjoy        rl_zoo3 enjoy for QuantFlux-v0
+  evaluate     backtest a saved model beside the baselines
+  control      train on simulated markets with a known best policy: does the agent learn what is there?
+  generate     synthetic prices from a saved generator
+  report       write the page of a finished run again, or compare runs on one page
+  data         list or fetch prices
 
 quantflux COMMAND --help tells more. For research and education, not for live trading."""
 

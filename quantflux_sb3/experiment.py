@@ -16,7 +16,6 @@ from rich.console import Console
 
 from quantflux_sb3.diffusion import RegimeDDPMPipeline, summary
 from quantflux_sb3.evaluation.backtest import backtest_model
-from quantflux_sb3.evaluation.baselines import run_baselines
 from quantflux_sb3.evaluation.data_quality import data_lines
 from quantflux_sb3.evaluation.metrics import performance, table_rows
 from quantflux_sb3.evaluation.report import results_table
@@ -94,7 +93,7 @@ class Experiment:
         test = {number: self._backtest(number, "test") for number in numbers}
         result = ExperimentSummary(
             market=self.market, agent=test[chosen],
-            baselines=run_baselines(self.market, "test", self.prepared.config, self.prepared.timing),
+            baselines=self.prepared.run_baselines("test"),
             seeds={
                 self.settings.seed + number: {
                     "validation_sharpe_ratio": validation[number],

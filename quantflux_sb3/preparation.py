@@ -13,6 +13,8 @@ from importlib.metadata import version
 from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.costs import CostModel
 from quantflux_sb3.diffusion.config import MIN_TRAIN_DAYS
+from quantflux_sb3.evaluation.baselines import baseline_rules, run_baselines
+from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.market import DataReport, DateSplits, MarketData, Region, read_market
 from quantflux_sb3.market.signals import add_signals_file
 from quantflux_sb3.run_folder import RunFolder
@@ -81,6 +83,8 @@ class Prepared:
         costs = settings.env.costs if settings.env.costs is not None else CostModel(proportional=region.cost)
         config = replace(settings.env, costs=costs)
         config.rules(market.assets)
+        if settings.baselines:
+            baseline_rules(names=settings.baselines)
         return cls(settings, region, market, config, loaded.report)
 
     def on(self, market: MarketData) -> "Prepared":
@@ -122,6 +126,13 @@ class Prepared:
     def timing(self) -> TimingRule | None:
         """Exposure rule of the agent and of its base rule; None if the policy chooses its exposure."""
         return self.settings.timing if self.settings.use_timing else None
+
+    def run_baselines(self, split: str) -> list[BacktestResult]:
+        """
+        :param split: the days that are to be earned
+        :return: the baselines of the settings, the index last
+        """
+        return run_baselines(self.market, split, self.config, self.timing, self.settings.baselines)
 
     @property
     def wrappers(self) -> list[Callable]:

@@ -102,6 +102,8 @@ class Settings:
     :param generator: of the synthetic markets
     :param synthetic: how many, how long, how often
     :param agent: PPO
+    :param baselines: shown beside the agent: names of ``quantflux_sb3.evaluation.baselines.BASELINES``, or dotted names of
+        optimisers such as skfolio.optimization.MaximumDiversification; all of the first if not given
     :param n_trials: settings that were tried before these were kept, yours included: the more, the less a good result proves
         (the defaults were chosen after 92)
     """
@@ -130,6 +132,7 @@ class Settings:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
+    baselines: tuple[str, ...] | None = None
     n_trials: int = 92
 
     def __post_init__(self) -> None:

@@ -5,16 +5,18 @@ Each leaves its result in a folder, whole or not at all, and is passed over wher
 training years of the market, but for the backtests, which play an agent on the days of the split that they are asked for.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from stable_baselines3 import PPO
 
-from quantflux_sb3.diffusion import RegimeDDPMPipeline, synthetic_markets, train_generator
 from quantflux_sb3.market import MarketData
 from quantflux_sb3.preparation import Prepared, load_by_name
 from quantflux_sb3.run_folder import RunFolder
 from quantflux_sb3.vec_env import make_quantflux_vec_env
+
+if TYPE_CHECKING:
+    from quantflux_sb3.diffusion import RegimeDDPMPipeline
 
 
 class Training:
@@ -29,10 +31,12 @@ class Training:
         self.prepared, self.folder, self.progress = prepared, folder, progress
         self.settings, self.market = prepared.settings, prepared.market
 
-    def generator(self) -> RegimeDDPMPipeline:
+    def generator(self) -> "RegimeDDPMPipeline":
         """
         :return: trained on the training years; it has seen none of the others
         """
+        from quantflux_sb3.diffusion import RegimeDDPMPipeline, train_generator  # diffusers takes seconds to load
+
         if not self.folder.has("generator"):
             pipeline = train_generator(
                 self.market.until("train"), self.settings.generator, seed=self.settings.seed, progress=self.progress
@@ -44,10 +48,12 @@ class Training:
             pipeline.check_unseen(self.market.dates[start:stop])
         return pipeline
 
-    def synthetic(self, pipeline: RegimeDDPMPipeline) -> list[MarketData]:
+    def synthetic(self, pipeline: "RegimeDDPMPipeline") -> list[MarketData]:
         """
         :param pipeline: the generator
         """
+        from quantflux_sb3.diffusion import synthetic_markets
+
         wanted = self.settings.synthetic
         return synthetic_markets(pipeline, wanted.n_markets, wanted.n_days, self.settings.seed, self.market, self.progress)
 

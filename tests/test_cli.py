@@ -86,6 +86,8 @@ def test_bad_price_files_are_refused_in_one_line(expected, prices_file, tmp_path
         ("run --region Atlantis", "Unknown region"),
         ("run --start 2020-13-45", "is no date"),
         ("run --agent.policy quantflux_sb3.policies.Nope", "no class"),
+        ("run --baselines momentun", "There is no baseline 'momentun'; expected some of"),
+        ("evaluate --model nowhere.zip --baselines skfolio.optimization.Nope", "is no optimiser of skfolio's kind"),
         ("generate --generator . --out x.csv", "not a saved RegimeDDPMPipeline"),
         ("generate --generator . --out x.txt", "must end in"),
         ("evaluate --model nowhere.zip", "no model"),

@@ -55,6 +55,7 @@ def test_deflated_sharpe_ratio_of_trials_by_hand():
     assert figures["n_trials"] == 4 and figures["trial_deviation_from"] == "trials"
     assert figures["trial_deviation"] == pytest.approx(deviation, abs=1e-12)
     assert figures["expected_maximum_sharpe"] == pytest.approx(expected_maximum_sharpe(4, deviation**2), abs=1e-12)
+    assert deflated_sharpe_ratio(result, 4, trial_deviation=deviation) == pytest.approx(figures)
     more = deflated_sharpe_ratio(result, n_trials=92, trial_sharpes=sharpes)
     assert more["deflated_sharpe_ratio"] < figures["deflated_sharpe_ratio"] < figures["probabilistic_sharpe_ratio"]
     assert deflated_sharpe_ratio(result, 1)["deflated_sharpe_ratio"] == figures["probabilistic_sharpe_ratio"]
@@ -67,10 +68,12 @@ def test_a_series_that_stands_still_has_no_skill():
 
 
 def test_numbers_of_trials_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="at least 1; got None"):
+    with pytest.raises(ValueError, match="at least 1; got None and 0 `trial_sharpes`"):
         deflated_sharpe_ratio(random_result(0))
-    with pytest.raises(ValueError, match="`n_trials` is 2, but there are 3"):
+    with pytest.raises(ValueError, match="every trial, at least 1; got 2 and 3 `trial_sharpes`"):
         deflated_sharpe_ratio(random_result(0), 2, [0.1, 0.2, 0.3])
+    with pytest.raises(ValueError, match="must be finite; got None and nan"):
+        deflated_sharpe_ratio(random_result(0), 2, trial_deviation=math.nan)
     with pytest.raises(ValueError, match="at least 3 days"):
         deflated_sharpe_ratio(make_result([0.0, 0.1]), 2)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from quantflux_sb3.market import WARMUP_DAYS, MarketData
 from quantflux_sb3.pool import MarketPool
 from quantflux_sb3.regimes import detect_regimes
-from quantflux_sb3.sizing import KellyRule, TimingRule
+from quantflux_sb3.sizing import KellyRule, TimingRule, VolatilityRule
 
 ROWS = np.array([WARMUP_DAYS, 180, 250, 319])
 
@@ -63,6 +63,20 @@ def test_kelly_by_portfolio_variance_equals_the_covariance_formula(bundled):
     exposure = rule.exposure(MarketPool.of(bundled), np.array([row]), w[None])
     assert expected > 0.0
     assert exposure[0] == pytest.approx(1e-2 * expected, rel=1e-9)
+
+
+def test_volatility_rule_by_its_definition(market):
+    """Target over the exponentially weighted root mean square of what the weights would have earned."""
+    pool, weights = MarketPool.of(market), random_weights(len(ROWS), market.n_assets)
+    exposure = VolatilityRule(target_volatility=0.12, halflife=10.0).exposure(pool, ROWS, 0.5 * weights)
+    shares = 0.5 ** (np.arange(126) / 10.0)
+    for row, w, found in zip(ROWS, weights, exposure, strict=True):
+        squares = (market.returns[row - 125 : row + 1] @ w)[::-1] ** 2
+        assert found == pytest.approx(min(0.12 / np.sqrt(252 * (shares @ squares) / shares.sum()), 1.0), rel=1e-12)
+    assert 0.2 < exposure.min() < exposure.max() <= 1.0
+    assert (VolatilityRule(target_volatility=1e-6, min_exposure=0.3).exposure(pool, ROWS, weights) == 0.3).all()
+    with pytest.raises(ValueError, match="halflife > 0"):
+        VolatilityRule(halflife=0.0)
 
 
 def falling_market() -> MarketData:

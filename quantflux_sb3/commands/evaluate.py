@@ -35,7 +35,6 @@ def evaluate(argv: list[str]) -> int:
         raise ValueError(f"There is no folder '{Path(options.out).resolve().parent}' to write --out into.")
     from quantflux_sb3.disk import write_whole
     from quantflux_sb3.evaluation.backtest import backtest_model
-    from quantflux_sb3.evaluation.baselines import run_baselines
     from quantflux_sb3.evaluation.metrics import table_rows
     from quantflux_sb3.evaluation.report import results_table
     from quantflux_sb3.preparation import Prepared
@@ -46,7 +45,7 @@ def evaluate(argv: list[str]) -> int:
     venv = make_quantflux_vec_env(1, prepared.market, wrappers=prepared.wrappers, **settings)
     model = load_model(options.model, options.algo, venv)
     agent = backtest_model(model, prepared.market, options.split, prepared.config, prepared.wrappers)
-    rows = table_rows([agent, *run_baselines(prepared.market, options.split, prepared.config, prepared.timing)])
+    rows = table_rows([agent, *prepared.run_baselines(options.split)])
     if options.out:
         write_whole(options.out, (json.dumps(rows, indent=2) + "\n").encode())
     console = Console()

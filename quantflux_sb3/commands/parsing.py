@@ -67,8 +67,10 @@ def settings_parser(program: str, description: str, settings_class: type[Setting
     parser = ArgumentParser(prog=program, exit_on_error=False, description=description)
     parser.add_argument("--config", action="config", help="YAML file of settings; flags override it")
     parser.add_argument("--tickers", nargs="+", type=str, default=None, help="assets (default: six bundled US stocks)")
+    shown = "baselines beside the agent (default: all)"
+    parser.add_argument("--baselines", nargs="+", type=str, default=None, help=shown)
     parser.add_argument("--offline", action="store_true", help="never use the network")
-    skip = {"tickers", "offline"}
+    skip = {"tickers", "baselines", "offline"}
     if issubclass(settings_class, WalkForwardSettings):
         parser.add_argument("--baselines_only", action="store_true", help="no agents")
         skip.add("baselines_only")
@@ -82,7 +84,8 @@ def to_settings(options: Any, settings_class: type[AnySettings] = Settings) -> A
     :param settings_class: that the parser was made for
     """
     values = {item.name: getattr(options, item.name) for item in fields(settings_class)}
-    values["tickers"] = tuple(values["tickers"]) if values["tickers"] else None
+    for name in ("tickers", "baselines"):
+        values[name] = tuple(values[name]) if values[name] else None
     for name in ("prices", "rates", "signals", "cache_dir"):  # a run can be resumed anywhere
         values[name] = str(Path(values[name]).resolve()) if values[name] else None
     return settings_class(**values)

@@ -55,7 +55,7 @@ def _saved_settings(
     make_parser: Callable[[], ArgumentParser], argv: list[str], settings_class: type[Settings], folder: RunFolder
 ) -> Settings:
     if folder.has(LAST_FILE):
-        raise ValueError(f"The run '{folder.path}' is finished; see {folder / 'report.html'}.")
+        raise ValueError(f"The run '{folder.path}' is finished; its results lie there.")
     # What --quick meant stands in the saved configuration, which comes first; flags given now come on top.
     settings = to_settings(parse(make_parser(), ["--config", str(folder / "config.yml"), *argv]), settings_class)
     if settings.to_yaml() != (folder / "config.yml").read_text(encoding="utf-8"):

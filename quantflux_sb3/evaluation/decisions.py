@@ -52,6 +52,10 @@ class Decisions:
         return together
 
 
+class NoWeights(ValueError):
+    """Raised by a weight function that finds no weights for a history, a solver that gives up say; the last ones are kept."""
+
+
 @dataclass(frozen=True)
 class WeightRule:
     """
@@ -61,8 +65,9 @@ class WeightRule:
     :param weights: from the returns known so far (n_history, n_assets) to asset weights (n_assets,); they need not sum to 1:
         the rest is cash
     :param refit_days: days between two computations of the weights; in between the target stays. None: once
-    :param lookback: days of history handed over
+    :param lookback: days of history handed over; fewer at the beginning of the data
     :param sizing: exposure rule on top
+    :param decision_days: days between two decisions; in between nothing is traded
     """
 
     name: str
@@ -70,6 +75,13 @@ class WeightRule:
     refit_days: int | None = 21
     lookback: int = 252
     sizing: SizingRule | None = None
+    decision_days: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (("refit_days", 1), ("lookback", 1), ("decision_days", 1)):
+            value = getattr(self, name)
+            if not (value is None and name == "refit_days") and (not isinstance(value, int | np.integer) or value < least):
+                raise ValueError(f"`{name}` of '{self.name}' must be a whole number of days >= {least}; got {value!r}.")
 
 
 def decide_by_rule(rule: WeightRule, core: PortfolioCore) -> Decisions:
@@ -85,24 +97,36 @@ def decide_by_rule(rule: WeightRule, core: PortfolioCore) -> Decisions:
         total = np.maximum(targets.sum(axis=1), 1e-12)
         targets *= (rule.sizing.exposure(core.pool, known, targets) / total)[:, None]
     requests = np.column_stack([targets, np.maximum(1.0 - targets.sum(axis=1), 0.0)])
-    decides = np.ones(len(rows), dtype=np.bool_) if rule.refit_days else np.arange(len(rows)) == 0
+    decides = np.arange(len(rows)) % (rule.decision_days if rule.refit_days else len(rows)) == 0
     return Decisions(core.pool.dates[rows + 1], requests, decides)
 
 
 def _fitted_targets(rule: WeightRule, core: PortfolioCore, known: np.ndarray) -> np.ndarray:
-    """Asset weights after each refit, held until the next (n_days, n_assets)."""
+    """Asset weights after each refit, held until the next (n_days, n_assets); all cash until there are any."""
     which = core.pool.market_of(int(known[0]))
-    returns, last = core.pool.markets[which].returns, known - core.pool.offsets[which]
+    market, last = core.pool.markets[which], known - core.pool.offsets[which]
     every = rule.refit_days or len(known)
-    targets = np.empty((len(known), core.n_assets))
+    targets, weights = np.empty((len(known), core.n_assets)), np.zeros(core.n_assets)
+    failures, n_refits = [], -(-len(known) // every)
     for first in range(0, len(known), every):
-        weights = np.asarray(
-            rule.weights(returns[max(last[first] + 1 - rule.lookback, 0) : last[first] + 1]), dtype=np.float64
-        )
-        if weights.shape != (core.n_assets,):
-            raise ValueError(f"'{rule.name}' gave weights of shape {weights.shape}; expected ({core.n_assets},).")
+        try:
+            weights = _new_weights(rule, market.returns[max(last[first] + 1 - rule.lookback, 0) : last[first] + 1])
+        except NoWeights as failure:
+            failures.append(f"{market.dates[last[first]]}: {failure}")
         targets[first : first + every] = weights
+    if len(failures) == n_refits:
+        raise ValueError(f"'{rule.name}' found no weights on any of its {n_refits} refits; {failures[0]}")
+    if failures:
+        text = "'%s' found no weights on %d of its %d refits, and kept the last ones; %s"
+        logger.warning(text, rule.name, len(failures), n_refits, failures[0])
     return targets
+
+
+def _new_weights(rule: WeightRule, history: np.ndarray) -> np.ndarray:
+    weights = np.asarray(rule.weights(history), dtype=np.float64)
+    if weights.shape != history.shape[1:]:
+        raise ValueError(f"'{rule.name}' gave weights of shape {weights.shape}; expected {history.shape[1:]}.")
+    return weights
 
 
 def play(model: BaseAlgorithm, venv: VecEnv) -> Decisions:

@@ -54,14 +54,17 @@ def expected_maximum_sharpe(n_trials: int, trial_variance: float) -> float:
 
 
 def deflated_sharpe_ratio(
-    result: BacktestResult, n_trials: int | None = None, trial_sharpes: Sequence[float] | None = None
+    result: BacktestResult,
+    n_trials: int | None = None,
+    trial_sharpes: Sequence[float] | None = None,
+    trial_deviation: float | None = None,
 ) -> dict[str, Any]:
     """
     Probability that the Sharpe ratio is above what the best of so many worthless trials would show by luck.
 
-    How far such trials spread is taken from theirs if they are given, and else from the error of a Sharpe ratio of that
-    length, which is how far independent trials without skill spread. Trials resemble each other, so the number of them is an
-    upper limit of the independent ones, and the figure a cautious one.
+    How far such trials spread is taken from theirs if it is known, and else from the error of a Sharpe ratio of that length,
+    which is how far independent trials without skill spread. Trials resemble each other, so the number of them is an upper
+    limit of the independent ones, and the figure a cautious one.
 
     Source: Bailey & Lopez de Prado (2014), The Deflated Sharpe Ratio, eq. 2.
 
@@ -69,6 +72,7 @@ def deflated_sharpe_ratio(
     :param n_trials: everything that was tried, tuning included (:func:`quantflux_sb3.evaluation.trials.tuning_trials`);
         the number of ``trial_sharpes`` if not given
     :param trial_sharpes: annualised Sharpe ratios of the trials
+    :param trial_deviation: standard deviation of these, where they themselves are not at hand
     :return: ``deflated_sharpe_ratio`` and ``probabilistic_sharpe_ratio`` (of a true Sharpe ratio above 0), both
         probabilities; ``sharpe`` and ``expected_maximum_sharpe`` (annualised), ``n_trials``, ``trial_deviation`` (annualised),
         ``trial_deviation_from`` (``"trials"`` or ``"length"``), ``skewness``, ``kurtosis``
@@ -77,35 +81,39 @@ def deflated_sharpe_ratio(
     n_days, periods = len(result.returns), result.periods_per_year
     if n_days < 3:
         raise ValueError(f"A deflated Sharpe ratio needs at least 3 days; '{result.name}' has {n_days}.")
-    n_trials, variance = _spread_of_trials(n_trials, trial_sharpes, n_days, periods)
+    n_trials, deviation = _spread_of_trials(n_trials, trial_sharpes, trial_deviation)
+    known, annual = deviation is not None, math.sqrt(periods)
+    deviation = deviation / annual if known else 1.0 / math.sqrt(n_days - 1)
     excess = result.returns - result.risk_free
     sharpe, moves = sharpe_ratio(excess, 1), bool(np.std(excess) > STANDSTILL)
     shape = (float(stats.skew(excess)), float(stats.kurtosis(excess, fisher=False))) if moves else (0.0, 3.0)
-    luck = expected_maximum_sharpe(n_trials, variance)
-    annual = math.sqrt(periods)
+    luck = expected_maximum_sharpe(n_trials, deviation**2)
     return {
         "deflated_sharpe_ratio": probabilistic_sharpe_ratio(sharpe, luck, n_days, *shape),
         "probabilistic_sharpe_ratio": probabilistic_sharpe_ratio(sharpe, 0.0, n_days, *shape),
         "sharpe": sharpe * annual,
         "expected_maximum_sharpe": luck * annual,
         "n_trials": n_trials,
-        "trial_deviation": math.sqrt(variance) * annual,
-        "trial_deviation_from": "length" if trial_sharpes is None or len(trial_sharpes) < 2 else "trials",
+        "trial_deviation": deviation * annual,
+        "trial_deviation_from": "trials" if known else "length",
         "skewness": shape[0],
         "kurtosis": shape[1],
     }
 
 
-def _spread_of_trials(n_trials: int | None, sharpes: Sequence[float] | None, n_days: int, periods: int) -> tuple[int, float]:
-    """Number of trials, and the variance of their Sharpe ratios per day."""
-    count = len(sharpes) if n_trials is None and sharpes is not None else n_trials
-    if count is None or count < 1:
-        raise ValueError(f"A deflated Sharpe ratio needs the number of trials, at least 1; got {count}.")
-    if sharpes is None or len(sharpes) < 2:
-        return int(count), 1.0 / (n_days - 1)
-    if count < len(sharpes):
-        raise ValueError(f"`n_trials` is {count}, but there are {len(sharpes)} `trial_sharpes`; count every trial.")
-    return int(count), float(np.var(sharpes, ddof=1)) / periods
+def _spread_of_trials(
+    n_trials: int | None, sharpes: Sequence[float] | None, deviation: float | None
+) -> tuple[int, float | None]:
+    """Number of trials, and how far their annualised Sharpe ratios spread, if anybody knows."""
+    values = np.asarray(sharpes if sharpes is not None else [], dtype=np.float64)
+    count = len(values) if n_trials is None else n_trials
+    if count < 1 or count < len(values):
+        raise ValueError(f"`n_trials` must count every trial, at least 1; got {n_trials} and {len(values)} `trial_sharpes`.")
+    if (deviation is not None and not (np.isfinite(deviation) and deviation >= 0.0)) or not np.isfinite(values).all():
+        raise ValueError(f"Sharpe ratios of trials and their deviation must be finite; got {sharpes} and {deviation}.")
+    if deviation is None and len(values) > 1:
+        deviation = float(np.std(values, ddof=1))
+    return int(count), deviation
 
 
 class Selections(NamedTuple):

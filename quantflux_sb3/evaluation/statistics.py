@@ -50,14 +50,15 @@ def sharpe_difference(
     """
     Sharpe ratio of ``a`` minus that of ``b``, with its 95 % interval.
 
-    Every draw takes the same days for all backtests of both sides. Where a side is several training seeds of one agent, the
-    draw takes as many of them, with replacement and for each side by itself, and averages (a hierarchical bootstrap): the
-    interval then holds for another window *and* for other seeds. With n seeds, the part of it that is due to them is too
-    narrow by about 1 / (2n) of itself, as bootstraps of few observations are.
+    Every draw takes the same days for all backtests of both sides. Where a side is n training seeds of one agent, the draw
+    takes n - 1 of them, with replacement and for each side by itself, and averages (a hierarchical bootstrap): the interval
+    then holds for another window *and* for other seeds. One seed less, because the mean of n draws from n values varies less
+    than the mean of n seeds does; of n - 1 draws it varies as much.
 
     Source: Politis & Romano (1994) for the draws; Ledoit & Wolf (2008), Robust Performance Hypothesis Testing with the
     Sharpe Ratio, for resampling both together (their studentised interval is wider in short samples); Davison & Hinkley
-    (1997), Bootstrap Methods and their Application, section 3.8, for the hierarchy.
+    (1997), Bootstrap Methods and their Application, section 3.8, for the hierarchy; Rao & Wu (1988), Resampling Inference
+    with Complex Survey Data, section 2, for n - 1.
 
     :param a: one backtest, or those of several training seeds
     :param b: another, of the same days
@@ -177,9 +178,9 @@ def _sharpe_draws(runs: Sequence[BacktestResult], n_bootstraps: int, seed: int, 
 
 
 def _mean_of_seeds(draws: np.ndarray, seed: int, side: int) -> np.ndarray:
-    """Mean over seeds drawn again, for every draw of days (n_bootstraps,); one seed is itself."""
-    n_seeds = draws.shape[1]
-    chosen = np.random.default_rng([seed, side]).integers(n_seeds, size=draws.shape)
+    """Mean over seeds drawn again, one less than there are, for every draw of days (n_bootstraps,); one seed is itself."""
+    n_bootstraps, n_seeds = draws.shape
+    chosen = np.random.default_rng([seed, side]).integers(n_seeds, size=(n_bootstraps, max(n_seeds - 1, 1)))
     return np.take_along_axis(draws, chosen, axis=1).mean(axis=1)
 
 
@@ -191,4 +192,4 @@ def _interval(draws: np.ndarray) -> dict[str, float]:
 def _p_value(draws: np.ndarray) -> float:
     """Twice the share of draws on the rarer side of zero, the observed one counted (Davison & Hinkley 1997, eq. 4.11)."""
     rarer = min(np.count_nonzero(draws <= 0.0), np.count_nonzero(draws >= 0.0))
-    return min(2.0 * (rarer + 1) / (len(draws) + 1), 1.0)
+    return float(min(2.0 * (rarer + 1) / (len(draws) + 1), 1.0))

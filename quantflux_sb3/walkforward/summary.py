@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from quantflux_sb3.evaluation.backtest import replay_decisions
-from quantflux_sb3.evaluation.baselines import AGENT, BASE_RULE, EQUAL_WEIGHT, run_baselines
+from quantflux_sb3.evaluation.baselines import AGENT, BASE_RULE, EQUAL_WEIGHT
 from quantflux_sb3.evaluation.decisions import Decisions
 from quantflux_sb3.evaluation.doubts import doubts
 from quantflux_sb3.evaluation.metrics import sharpe_ratio, table_rows
 from quantflux_sb3.evaluation.result import BacktestResult
-from quantflux_sb3.evaluation.statistics import Results, seed_distribution, sharpe_difference, sharpe_interval, verdict
+from quantflux_sb3.evaluation.statistics import Results, sharpe_difference, sharpe_interval, verdict
 from quantflux_sb3.evaluation.summary import ExperimentSummary
 from quantflux_sb3.preparation import Prepared
 from quantflux_sb3.walkforward.folds import Fold
@@ -53,7 +53,7 @@ class WalkForwardSummary:
     @cached_property
     def baselines(self) -> list[BacktestResult]:
         """One continuous backtest each, the index last."""
-        return run_baselines(self.prepared.market, "test", self.prepared.config, self.prepared.timing)
+        return self.prepared.run_baselines("test")
 
     @cached_property
     def seeds(self) -> list[BacktestResult]:
@@ -119,19 +119,18 @@ class WalkForwardSummary:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """Every figure, ready for JSON; what a run has too is called as there."""
-        market = self.prepared.market
-        own = {
-            "test": {row.pop("name"): row for row in table_rows(self.strategies)},
-            "sharpe_intervals": {result.name: sharpe_interval(result) for result in self.strategies},
-            "sharpe_differences": self.differences,
-            "verdicts": self.verdicts,
-            "folds": self.fold_rows(),
+        own = {"sharpe_differences": self.differences, "verdicts": self.verdicts, "folds": self.fold_rows()}
+        if self.trained:
+            run = {**self.experiment.metrics, **own}
+            del run["chosen_seed"]  # another one in each fold
+            return {**run, "caveats": [*doubts(run), *self._caveats()]}
+        return {
+            "subtitle": self.prepared.subtitle,
+            "test": {row.pop("name"): row for row in table_rows(self.baselines)},
+            "sharpe_intervals": {result.name: sharpe_interval(result) for result in self.baselines},
+            **own,
+            "caveats": list(self.prepared.market.caveats),
         }
-        if not self.trained:
-            return {"subtitle": self.prepared.subtitle, **own, "caveats": list(market.caveats)}
-        run = {**self.experiment.metrics, **own, "seed_distribution": seed_distribution(self.seeds)}
-        del run["chosen_seed"]
-        return {**run, "caveats": [*doubts(run), *self._caveats()]}
 
     @cached_property
     def experiment(self) -> ExperimentSummary:
