@@ -212,6 +212,14 @@ def test_a_rule_that_never_finds_weights_is_refused(market):
         backtest_rule(rule, market, "all", PortfolioConfig(max_weight=1.0))
 
 
+def test_a_baseline_without_any_weights_is_left_out(make_market, caplog):
+    calm = make_market(400, 4, 1)
+    market = replace(calm, returns=calm.returns - 0.02)  # all fall: nothing has a positive ratio
+    results = run_baselines(market, "all", PortfolioConfig(max_weight=1.0), names=["maximum Sharpe", "buy and hold"])
+    assert [result.name for result in results] == [BASE_RULE, EQUAL_WEIGHT, "buy and hold", "index"]
+    assert "'maximum Sharpe' found no weights on any of its 13 refits" in caplog.text and "left out" in caplog.text
+
+
 def test_a_solver_that_fails_is_no_weights(history):
     with pytest.raises(NoWeights, match=r"ConvexOptimizationError|ValueError"):
         rule_named("maximum Sharpe").weights(history - 0.02)  # no asset beats cash: there is no best ratio

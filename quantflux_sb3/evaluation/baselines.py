@@ -23,18 +23,21 @@ Kelly                 equal weight, exposure half of Kelly's fraction averaged o
 What is fitted is fitted every 21 days on the last 252; decisions are daily unless said otherwise.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from quantflux_sb3.config import PortfolioConfig
-from quantflux_sb3.evaluation.backtest import backtest_rules, index_result
-from quantflux_sb3.evaluation.decisions import WeightRule
+from quantflux_sb3.evaluation.backtest import backtest_rule, index_result
+from quantflux_sb3.evaluation.decisions import NoWeights, WeightRule
 from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.evaluation.weights import SkfolioWeights, equal_weights, momentum_weights
 from quantflux_sb3.market.data import MarketData
 from quantflux_sb3.sizing import KellyRule, TimingRule, VolatilityRule
+
+logger = logging.getLogger(__name__)
 
 AGENT = "agent"
 EQUAL_WEIGHT = "equal weight"
@@ -113,10 +116,15 @@ def run_baselines(
     :param config: costs, limits and gate, the same for all
     :param timing: exposure rule of the base rule
     :param names: see :func:`baseline_rules`
-    :return: the base rule, equal weight, the others as named, the index last
+    :return: the base rule, equal weight, the others as named, the index last; without those that found no weights at all
     """
     limit = np.broadcast_to(np.asarray(config.max_weight, dtype=np.float64), (market.n_assets,))
-    results = [row[0] for row in backtest_rules(baseline_rules(limit, timing, names), [market], split, config)]
+    results = []
+    for rule in baseline_rules(limit, timing, names):
+        try:
+            results.append(backtest_rule(rule, market, split, config))
+        except NoWeights as failure:  # a short split in which no asset rises, say
+            logger.warning("%s; it is left out", failure)
     index = index_result(market, split, config)
     if index.name in (AGENT, *(result.name for result in results)):
         index = replace(index, name=f"{index.name} (index)")

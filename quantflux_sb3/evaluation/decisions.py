@@ -78,10 +78,11 @@ class WeightRule:
     decision_days: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("refit_days", 1), ("lookback", 1), ("decision_days", 1)):
+        for name in ("refit_days", "lookback", "decision_days"):
             value = getattr(self, name)
-            if not (value is None and name == "refit_days") and (not isinstance(value, int | np.integer) or value < least):
-                raise ValueError(f"`{name}` of '{self.name}' must be a whole number of days >= {least}; got {value!r}.")
+            once = value is None and name == "refit_days"
+            if not once and (not isinstance(value, int | np.integer) or value < 1):
+                raise ValueError(f"`{name}` of '{self.name}' must be a whole number of days >= 1; got {value!r}.")
 
 
 def decide_by_rule(rule: WeightRule, core: PortfolioCore) -> Decisions:
@@ -89,6 +90,7 @@ def decide_by_rule(rule: WeightRule, core: PortfolioCore) -> Decisions:
     :param rule: the strategy
     :param core: one portfolio at the start of its episode
     :return: what the rule asks for through the episode
+    :raises NoWeights: if it finds no weights on any day
     """
     rows = np.arange(core.clock[0, ROW], core.clock[0, STOP] - 1)
     known = rows - core.rules.lag
@@ -115,7 +117,7 @@ def _fitted_targets(rule: WeightRule, core: PortfolioCore, known: np.ndarray) ->
             failures.append(f"{market.dates[last[first]]}: {failure}")
         targets[first : first + every] = weights
     if len(failures) == n_refits:
-        raise ValueError(f"'{rule.name}' found no weights on any of its {n_refits} refits; {failures[0]}")
+        raise NoWeights(f"'{rule.name}' found no weights on any of its {n_refits} refits; {failures[0]}")
     if failures:
         text = "'%s' found no weights on %d of its %d refits, and kept the last ones; %s"
         logger.warning(text, rule.name, len(failures), n_refits, failures[0])
