@@ -32,7 +32,9 @@ from quantflux_sb3.sizing import TimingRule
 from quantflux_sb3.vec_env import make_quantflux_vec_env
 from quantflux_sb3.vec_wrappers import VecMarketTiming
 
-N_SEEDS, N_STRATEGIES = 5, 10
+N_SEEDS = 5
+#: With the agent, its base rule, equal weight and the index these are ten strategies.
+RULES = ("buy and hold", "inverse volatility", "minimum variance", "HRP", "momentum 12-1", "volatility target")
 CONFIG = PortfolioConfig(costs=0.001, target_smoothing=5)
 TIMING = TimingRule()
 WRAPPERS = [partial(VecMarketTiming, **vars(TIMING))]
@@ -63,8 +65,7 @@ def main() -> None:
     with timed("backtests of the agents"):
         agents = [backtest_model(model, market, "test", CONFIG, WRAPPERS, AGENT) for model in models]
     with timed("backtests of the baselines"):
-        *rules, index = run_baselines(market, "test", CONFIG, TIMING)
-        rules = [*rules[: N_STRATEGIES - 2], index]
+        rules = run_baselines(market, "test", CONFIG, TIMING, RULES)
     with timed("explanation"):
         reasons = explanation(models[0], market, "test", CONFIG, WRAPPERS)
     seeds = {seed: {"test_sharpe_ratio": performance(result)["sharpe_ratio"]} for seed, result in enumerate(agents)}
@@ -77,7 +78,8 @@ def main() -> None:
     with timed("days, pictures, page"):
         summary.write(out)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2))
-    total = sum(seconds for name, seconds in spent.items() if not name.startswith("("))
+    backtests = sum(seconds for name, seconds in spent.items() if name.startswith("backtests"))
+    report = sum(seconds for name, seconds in spent.items() if not name.startswith(("(", "backtests")))
     page = (out / "report.html").stat().st_size / 1e6
     print(
         f"{len(metrics['test'])} strategies, {len(agents[0].dates)} days: {total:.1f} CPU s; the page has {page:.1f} MB: {out}"
