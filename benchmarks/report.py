@@ -82,8 +82,9 @@ def main() -> None:
     report = sum(seconds for name, seconds in spent.items() if not name.startswith(("(", "backtests")))
     page = (out / "report.html").stat().st_size / 1e6
     print(
-        f"{len(metrics['test'])} strategies, {len(agents[0].dates)} days: {total:.1f} CPU s; the page has {page:.1f} MB: {out}"
+        f"{len(metrics['test'])} strategies, {len(agents[0].dates)} days: {report:.1f} CPU s, and {backtests:.1f} of backtests"
     )
+    print(f"{out / 'report.html'}: {page:.1f} MB")
 
 
 if __name__ == "__main__":

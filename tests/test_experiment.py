@@ -55,7 +55,7 @@ def test_same_seed_gives_byte_identical_metrics(folder):
 def test_everything_promised_is_there(folder):
     names = {path.name for path in (folder / "one").iterdir()}
     assert names >= {
-        "metrics.json", "report.html", "model.zip", "generator", "config.yml", "versions.json", "timings.json",
+        "metrics.json", "report.html", "model.zip", "generator", "config.yml", "versions.json", "timings.json", "daily.parquet",
         *(f"{name}.png" for name in PICTURES),
     }  # fmt: skip
     assert not [name for name in names if name.startswith(".partial")]
@@ -96,7 +96,18 @@ def test_report_says_what_must_be_said(folder, metrics):
     parser = Text()
     parser.feed((folder / "one" / "report.html").read_text())
     text = " ".join(" ".join(parser.parts).split())
-    for phrase in ("survivors", "pays no dividends", "base rule", "equal weight", "Turnover", "not for live trading"):
+    for phrase in (
+        "survivors",
+        "pays no dividends",
+        "base rule",
+        "equal weight",
+        "Turnover",
+        "not for live trading",
+        "Trades by their reason",
+        "Reward by term and regime",
+        "Features that move the weights most",
+        "Same day, other regime",
+    ):
         assert phrase in text, phrase
     agent = metrics["test"]["agent"]
     for figure in (agent["sharpe_ratio"], metrics["test"]["equal weight"]["sharpe_ratio"]):
