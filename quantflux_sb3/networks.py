@@ -117,7 +117,7 @@ class AssetEncoder(nn.Module):
         :param context: context and average asset (n_batch, context_dim + asset_dim)
         :return: one vector per row (n_rows, n_batch, width)
         """
-        return self.activation(self.own(assets).add_(self.shared(context)))
+        return self.activation(self.own(assets) + self.shared(context))
 
 
 class CrossAssetAttention(nn.Module):
