@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from quantflux_sb3.callbacks.cores import own_cores
 from quantflux_sb3.callbacks.diagnostics import known_regimes, step_figures
 from quantflux_sb3.core import PortfolioCore
 from quantflux_sb3.dynamics import N_REGIMES
@@ -51,10 +52,8 @@ class RegimeCurriculumCallback(BaseCallback):
         self._next = self.num_timesteps + self.update_freq
 
     def _cores(self) -> list[PortfolioCore]:
-        core = getattr(self.training_env.unwrapped, "core", None)
-        singles = getattr(self.training_env.unwrapped, "envs", [])
-        cores = [core] if core is not None else [getattr(env.unwrapped, "core", None) for env in singles]
-        if not cores or not all(isinstance(each, PortfolioCore) for each in cores):
+        cores = own_cores(self.training_env)
+        if not cores:
             raise ValueError(
                 "RegimeCurriculumCallback needs QuantFlux envs in this process, in a QuantFluxVecEnv or a DummyVecEnv."
             )

@@ -6,7 +6,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from quantflux_sb3.core import PortfolioCore
+from quantflux_sb3.callbacks.cores import batched_core, first_core
 from quantflux_sb3.dynamics import (
     BENCHMARK_RETURN,
     COST,
@@ -34,8 +34,8 @@ def step_figures(env: VecEnv, infos: list[dict[str, Any]]) -> dict[str, np.ndarr
     :param infos: of the step
     :return: figures by name (n_envs,), and ``weights`` (n_envs, n_assets + 1); None if the env is no QuantFlux env
     """
-    core = getattr(env.unwrapped, "core", None)
-    if isinstance(core, PortfolioCore):
+    core = batched_core(env)
+    if core is not None:
         figures = {name: core.records[:, column].copy() for name, column in _FIGURES.items()}
         return {**figures, "weights": core.records[:, RECORD_HEAD : RECORD_HEAD + core.n_assets + 1].copy()}
     if not infos or "weights" not in infos[0]:
@@ -49,8 +49,8 @@ def known_regimes(env: VecEnv, infos: list[dict[str, Any]]) -> np.ndarray | None
     :param infos: of the step
     :return: regime known to each env's decision (n_envs,), index into ``REGIMES``; None if the env is no QuantFlux env
     """
-    core = getattr(env.unwrapped, "core", None)
-    if isinstance(core, PortfolioCore):
+    core = batched_core(env)
+    if core is not None:
         return core.prices.regime_probs[core.records[:, KNOWN_ROW].astype(int)].argmax(axis=1)
     if not infos or "regime" not in infos[0]:
         return None
@@ -117,7 +117,7 @@ class AllocationDiagnosticsCallback(_RolloutCallback):
         }
 
     def _caps(self) -> np.ndarray:
-        return self.training_env.get_attr("core")[0].rules.max_weight
+        return first_core(self.training_env).rules.max_weight
 
 
 class RegimeAttributionCallback(_RolloutCallback):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from quantflux_sb3.callbacks.cores import first_core
 from quantflux_sb3.core import PortfolioCore
 from quantflux_sb3.dynamics import read_actions
 
@@ -57,14 +58,8 @@ class LearningHealthCallback(BaseCallback):
                 self._seen.pop(0)
         if self.num_timesteps >= self._next and self._seen:
             self._next += self.check_freq
-            self._check(self._core())
+            self._check(first_core(self.training_env))
         return True
-
-    def _core(self) -> PortfolioCore | None:
-        core = getattr(self.training_env.unwrapped, "core", None)
-        if core is None and self.training_env.has_attr("core"):
-            core = self.training_env.get_attr("core", 0)[0]
-        return core if isinstance(core, PortfolioCore) else None
 
     def _check(self, core: PortfolioCore | None) -> None:
         if core is None:

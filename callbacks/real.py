@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from quantflux_sb3.callbacks.cores import first_core
 from quantflux_sb3.evaluation.backtest import WeightRule, backtest_in, backtest_rule
 from quantflux_sb3.evaluation.baselines import equal_weights
 from quantflux_sb3.evaluation.metrics import performance
@@ -40,7 +41,9 @@ class EvalOnRealCallback(BaseCallback):
         self._equal_weight: dict[str, float] = {}
 
     def _on_training_start(self) -> None:
-        core = self.training_env.get_attr("core")[0]
+        core = first_core(self.training_env)
+        if core is None:
+            raise ValueError(f"{type(self).__name__} needs a QuantFlux-v0 training env, single or batched.")
         self._refuse_other_observations(core.layout.size)
         market = self._real_market(core.pool.markets)
         self._venv = QuantFluxVecEnv.like(core, 1, market, split="validation", episode_length=None)

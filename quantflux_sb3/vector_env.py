@@ -38,8 +38,8 @@ class QuantFluxVectorEnv(VectorEnv):
     ``num_envs`` portfolios with features and regimes observed, as ``gym.make_vec("QuantFlux-v0", num_envs,
     vectorization_mode="vector_entry_point")`` makes it. Finished portfolios are reset within the step (``SAME_STEP``).
 
-    The information of a step holds arrays: wealth, turnover, cost, exposure, portfolio_return, benchmark_return, and
-    ``final_obs`` where an episode ended.
+    The information of a step holds arrays: wealth, turnover, cost, exposure, portfolio_return, benchmark_return, of the step
+    just made also where it was the last of its episode; there ``final_obs`` and ``final_info`` are filled as Gymnasium does.
 
     :param num_envs: number of portfolios
     :param market: see :class:`quantflux_sb3.env.QuantFluxEnv`
@@ -89,8 +89,8 @@ class QuantFluxVectorEnv(VectorEnv):
             final = np.full(self.num_envs, None, dtype=object)
             for env in np.flatnonzero(done):
                 final[env] = obs[env].copy()
-            info["final_obs"] = final
-            info["_final_obs"] = done
+            info["final_info"] = {**info, **{f"_{name}": done for name in _FIGURES}}
+            info |= {"final_obs": final, "_final_obs": done, "_final_info": done}
             for env in np.flatnonzero(done):
                 obs[env] = self._restart(int(env))
         return obs, records[:, REWARD].copy(), ended == TERMINATED, ended == TRUNCATED, info

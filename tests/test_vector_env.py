@@ -27,6 +27,7 @@ def test_vector_env_steps_the_same_portfolios_as_the_vec_env():
         assert info["turnover"].tolist() == [one["turnover"] for one in infos]
         for env in np.flatnonzero(dones):
             np.testing.assert_array_equal(info["final_obs"][env], infos[env]["terminal_observation"])
+            assert info["final_info"]["_wealth"][env] and info["final_info"]["wealth"][env] == infos[env]["wealth"]
     assert ours.observation_space.contains(obs) and ours.action_space.contains(actions)
 
 
