@@ -3,9 +3,9 @@ Tunes the shipped configurations with ``rl_zoo3 -optimize`` and compares setting
 
 All training is on the training years and all judgement on the validation years; the test years are not looked at.
 
-``python benchmarks/tuning.py search ppo --n-trials 12 --timesteps 49152`` runs a study; its trials land in docs/tuning/ppo.csv.
-``python benchmarks/tuning.py compare ppo --timesteps 49152 --try learning_rate=1e-3 n_timesteps=300000`` trains what is shipped,
-the best trial of the study and any other settings from the same new seeds.
+``python benchmarks/tuning.py search ppo --n-trials 12 --timesteps 49152`` runs a study and writes its trials to
+docs/tuning/ppo.csv. ``python benchmarks/tuning.py compare ppo --try learning_rate=1e-3 n_timesteps=300000`` trains what is
+shipped, the best trial of the study and any other settings from the same new seeds.
 """
 
 import argparse
@@ -124,13 +124,12 @@ def _value(text: str) -> Any:
 
 
 def _line(config: str, name: str, timesteps: int, result: dict[str, list[float]], shipped: dict[str, list[float]]) -> str:
-    reward, difference = (
-        mean_interval(result["reward"]),
-        mean_interval(np.subtract(result["reward"], shipped["reward"]).tolist()),
-    )
+    reward, half = mean_interval(result["reward"])
+    difference, half_difference = mean_interval(np.subtract(result["reward"], shipped["reward"]).tolist())
+    sharpe, turnover, seconds = (np.mean(result[key]) for key in ("sharpe_ratio", "annual_turnover", "cpu_seconds"))
     return (
-        f"| {config} | {name} | {timesteps:,} | {reward[0]:.1f} ± {reward[1]:.1f} | {difference[0]:+.1f} ± {difference[1]:.1f} | "
-        f"{np.mean(result['sharpe_ratio']):.3f} | {np.mean(result['annual_turnover']):.0%} | {np.mean(result['cpu_seconds']):.0f} |"
+        f"| {config} | {name} | {timesteps:,} | {reward:.1f} ± {half:.1f} | {difference:+.1f} ± {half_difference:.1f} | "
+        f"{sharpe:.3f} | {turnover:.0%} | {seconds:.0f} |"
     )
 
 

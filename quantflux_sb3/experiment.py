@@ -38,6 +38,7 @@ from quantflux_sb3.market.signals import add_signals_file
 from quantflux_sb3.run_folder import LAST_FILE, RunFolder
 from quantflux_sb3.settings import Settings
 from quantflux_sb3.sizing import TimingRule
+from quantflux_sb3.tracking import Tracker
 from quantflux_sb3.vec_env import make_quantflux_vec_env
 from quantflux_sb3.vec_wrappers import VecMarketTiming
 
@@ -147,10 +148,11 @@ class Experiment:
     :param prepared: checked settings and data
     :param folder: of the run
     :param console: for progress
+    :param tracker: that is told of the training
     """
 
-    def __init__(self, prepared: Prepared, folder: RunFolder, console: Console):
-        self.prepared, self.folder, self.console = prepared, folder, console
+    def __init__(self, prepared: Prepared, folder: RunFolder, console: Console, tracker: Tracker = Tracker()):  # noqa: B008
+        self.prepared, self.folder, self.console, self.tracker = prepared, folder, console, tracker
         self.settings, self.market = prepared.settings, prepared.market
         self.progress = sys.stderr.isatty()
         self.stage = "data"
@@ -251,7 +253,8 @@ class Experiment:
             batch_size=agent.batch_size, n_epochs=agent.n_epochs, gamma=agent.gamma, gae_lambda=agent.gae_lambda,
             policy_kwargs=policy_kwargs, seed=seed, device="cpu",
         )  # fmt: skip
-        return model.learn(agent.total_timesteps, progress_bar=self.progress)
+        callback = self.tracker.callback(f"seed-{seed}/")
+        return model.learn(agent.total_timesteps, callback=callback, progress_bar=self.progress)
 
     def _backtest(self, number: int, split: str):
         model = PPO.load(self.folder / f"agents/seed-{number}.zip", device="cpu")

@@ -81,6 +81,10 @@ class RunFolder:
             (self.path / ".lock").unlink(missing_ok=True)
             lock.release()
 
+    def discard(self) -> None:
+        """Delete the folder of a run that has not begun."""
+        _remove(self.path)
+
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 

@@ -69,6 +69,13 @@ def settings_parser(program: str, description: str) -> ArgumentParser:
     return parser
 
 
+def add_track_flag(parser: ArgumentParser) -> None:
+    """
+    :param parser: of a command that can be tracked; see :mod:`quantflux_sb3.tracking`
+    """
+    parser.add_argument("--track", type=str, default=None, help="send the run to wandb or mlflow (extra 'tracking')")
+
+
 def to_settings(options: Any) -> Settings:
     """
     :param options: what :func:`parse` made of the flags of :func:`settings_parser`

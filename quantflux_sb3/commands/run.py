@@ -2,14 +2,18 @@
 
 import shlex
 import sys
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from quantflux_sb3.commands.parsing import parse, settings_parser, to_settings
+from quantflux_sb3.commands.parsing import add_track_flag, parse, settings_parser, to_settings
 from quantflux_sb3.run_folder import LAST_FILE, RunFolder
 from quantflux_sb3.settings import QUICK
+
+if TYPE_CHECKING:
+    from quantflux_sb3.experiment import Prepared
 
 
 def make_parser() -> ArgumentParser:
@@ -21,6 +25,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--output", type=str, default="runs", help="folder of all runs")
     parser.add_argument("--quick", action="store_true", help="a minute's run: every stage works, nothing is learnt well")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run (the newest, or --name)")
+    add_track_flag(parser)
     return parser
 
 
@@ -30,6 +35,10 @@ def run(argv: list[str]) -> int:
     :return: exit code
     """
     options = parse(make_parser(), argv)
+    if options.track:
+        from quantflux_sb3.tracking import check_tracker
+
+        check_tracker(options.track)
     if options.resume:
         return _resume(options, argv)
     if options.quick:
@@ -38,11 +47,16 @@ def run(argv: list[str]) -> int:
         options = parse(parser, argv)
     settings = to_settings(options)
     from quantflux_sb3.experiment import Prepared
+    from quantflux_sb3.tracking import TrackerError
 
     prepared = Prepared.check(settings)
     folder = RunFolder.create(options.output, options.name)
     folder.write_text("config.yml", prepared.settings.to_yaml())
-    return _go(prepared, folder)
+    try:
+        return _go(prepared, folder, options.track)
+    except TrackerError:
+        folder.discard()
+        raise
 
 
 def _resume(options: Any, argv: list[str]) -> int:
@@ -55,23 +69,24 @@ def _resume(options: Any, argv: list[str]) -> int:
         raise ValueError(f"The settings given differ from those of '{folder.path}'; resume without them, or start a new run.")
     from quantflux_sb3.experiment import Prepared
 
-    return _go(Prepared.check(settings), folder)
+    return _go(Prepared.check(settings), folder, options.track)
 
 
-def _go(prepared, folder: RunFolder) -> int:
+def _go(prepared: "Prepared", folder: RunFolder, track: str | None) -> int:
     from quantflux_sb3.experiment import Experiment
+    from quantflux_sb3.tracking import tracked
 
     console = Console(soft_wrap=True)
     experiment = Experiment(prepared, folder, console)
     try:
-        with folder.claimed():
+        with folder.claimed(), tracked(track, folder.path.name, asdict(prepared.settings)) as experiment.tracker:
             result = experiment.run()
+            experiment.tracker.log_folder(folder.path)
     except KeyboardInterrupt:
-        again = shlex.join(["quantflux", "run", "--resume", "--output", str(folder.path.parent), "--name", folder.path.name])
-        print(
-            f"\nquantflux: interrupted in stage '{experiment.stage}'; what was finished is kept. Go on with: {again}",
-            file=sys.stderr,
-        )
+        again = ["quantflux", "run", "--resume", "--output", str(folder.path.parent), "--name", folder.path.name]
+        again += ["--track", track] if track else []
+        kept = f"interrupted in stage '{experiment.stage}'; what was finished is kept"
+        print(f"\nquantflux: {kept}. Go on with: {shlex.join(again)}", file=sys.stderr)
         return 130
     for sentence in result.verdicts:
         console.print(f"- {sentence}", highlight=False)
