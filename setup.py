@@ -42,7 +42,7 @@ setup(
     packages=[*find_packages(include=["quantflux_sb3", "quantflux_sb3.*"]), *ROOT_PACKAGES],
     package_dir=ROOT_PACKAGES,
     package_data={
-        "quantflux_sb3": ["py.typed"],
+        "quantflux_sb3": ["py.typed", "hub_card.md"],
         "quantflux_sb3.evaluation": ["templates/*.html"],
         "quantflux_sb3.zoo_configs": ["*.yml"],
     },

@@ -1,5 +1,5 @@
 """
-The command line: ``quantflux run | train | enjoy | evaluate | control | generate | data``.
+The command line: ``quantflux run | train | enjoy | evaluate | control | generate | data | push``.
 
 Exit codes: 0 done; 2 bad input, with one line on stderr and nothing written; 130 interrupted.
 """
@@ -16,13 +16,14 @@ USAGE = """usage: quantflux COMMAND ...
   control    train on simulated markets with a known best policy: does the agent learn what is there?
   generate   synthetic prices from a saved generator
   data       list or fetch prices
+  push       publish a trained agent on the Hugging Face Hub, with a model card
 
 quantflux COMMAND --help tells more. For research and education, not for live trading."""
 
 #: Module of ``quantflux_sb3.commands`` that holds each command's function; loaded only when it is called.
 _COMMANDS = {
     "run": "run", "train": "zoo", "enjoy": "zoo", "evaluate": "evaluate", "control": "control", "generate": "generate",
-    "data": "data",
+    "data": "data", "push": "push",
 }  # fmt: skip
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from huggingface_hub import ModelCard
 from stable_baselines3 import PPO
 
+from quantflux_sb3.cli import main
 from quantflux_sb3.diffusion import RegimeDDPMPipeline
 from quantflux_sb3.evaluation.backtest import backtest_model
 from quantflux_sb3.evaluation.metrics import performance
@@ -119,3 +122,15 @@ def test_costs_come_from_the_region():
 
 def test_market_of_an_experiment_is_the_bundled_one():
     assert Prepared.check(Settings()).market.content_hash == load_bundled().content_hash
+
+
+def test_a_run_is_published_with_its_figures(folder, metrics, tmp_path):
+    out = tmp_path / "hub"
+    assert main(["push", str(folder / "one"), "--repo-id", "someone/agent", "--out", str(out), "--dry-run"]) == 0
+    card = ModelCard.load(out / "README.md")
+    assert card.data.eval_results[0].metric_value == round(metrics["test"]["agent"]["sharpe_ratio"], 4)
+    for sentence in (*metrics["verdicts"], *metrics["caveats"]):
+        assert sentence in card.text
+    assert (out / "ppo-QuantFlux-v0.zip").read_bytes() == (folder / "one" / "model.zip").read_bytes()
+    hyperparams = yaml.safe_load((out / "config.yml").read_text())
+    assert hyperparams["env_kwargs"] == {"target_smoothing": 5} and hyperparams["n_timesteps"] == 20_000
