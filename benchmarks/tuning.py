@@ -28,7 +28,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from quantflux_sb3.evaluation.backtest import backtest_in
 from quantflux_sb3.evaluation.controls import mean_interval
 from quantflux_sb3.evaluation.metrics import performance
-from quantflux_sb3.experiment import load_by_name
+from quantflux_sb3.preparation import load_by_name
 from quantflux_sb3.tuning import install_search_spaces, parse_kwargs
 from quantflux_sb3.vec_env import make_quantflux_vec_env
 from quantflux_sb3.vec_wrappers import VecMarketTiming

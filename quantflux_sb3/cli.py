@@ -1,5 +1,5 @@
 """
-The command line: ``quantflux run | train | enjoy | evaluate | control | generate | data | push``.
+The command line: ``quantflux run | walkforward | train | enjoy | evaluate | control | generate | data | push``.
 
 Exit codes: 0 done; 2 bad input, with one line on stderr and nothing written; 130 interrupted.
 """
@@ -9,21 +9,22 @@ from importlib import import_module
 
 USAGE = """usage: quantflux COMMAND ...
 
-  run        the whole experiment: data, generator, agents, evaluation on unseen years
-  train      rl_zoo3 train for QuantFlux-v0 with the tuned settings; every rl_zoo3 flag works
-  enjoy      rl_zoo3 enjoy for QuantFlux-v0
-  evaluate   backtest a saved model beside the baselines
-  control    train on simulated markets with a known best policy: does the agent learn what is there?
-  generate   synthetic prices from a saved generator
-  data       list or fetch prices
-  push       publish a trained agent on the Hugging Face Hub, with a model card
+  run          the whole experiment: data, generator, agents, evaluation on unseen years
+  walkforward  the same for every test year, each fitted on earlier years only; one portfolio over all of them
+  train        rl_zoo3 train for QuantFlux-v0 with the tuned settings; every rl_zoo3 flag works
+  enjoy        rl_zoo3 enjoy for QuantFlux-v0
+  evaluate     backtest a saved model beside the baselines
+  control      train on simulated markets with a known best policy: does the agent learn what is there?
+  generate     synthetic prices from a saved generator
+  data         list or fetch prices
+  push         publish a trained agent on the Hugging Face Hub, with a model card
 
 quantflux COMMAND --help tells more. For research and education, not for live trading."""
 
 #: Module of ``quantflux_sb3.commands`` that holds each command's function; loaded only when it is called.
 _COMMANDS = {
     "run": "run", "train": "zoo", "enjoy": "zoo", "evaluate": "evaluate", "control": "control", "generate": "generate",
-    "data": "data", "push": "push",
+    "data": "data", "walkforward": "walkforward", "push": "push",
 }  # fmt: skip
 
 

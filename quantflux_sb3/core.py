@@ -4,6 +4,7 @@ A batch of portfolios: settings, state, observation, episodes. Both envs are thi
 Nothing here knows Gymnasium's or Stable-Baselines3's interfaces, and none of the accounting is here: that is the kernel's.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class PortfolioCore:
         self.records = np.zeros(self._record_shape)
         self.sources: tuple[BlockSource, ...] = ()
         self.sizing: tuple[Sizing, ...] = ()
+        self._assigned: np.ndarray | None = None
         self._lay_out()
 
     def add_observation(self, source: BlockSource) -> None:
@@ -95,6 +97,17 @@ class PortfolioCore:
             self.add_observation(source)
         for sizing in other.sizing:
             self.add_sizing(sizing)
+
+    def assign(self, markets: Sequence[int]) -> None:
+        """
+        Give every portfolio a market of its own for all its episodes, rather than drawing one for each episode.
+
+        :param markets: index into the pool's markets, one per portfolio (n_envs,)
+        """
+        assigned = np.asarray(markets, dtype=np.int64)
+        if assigned.shape != (self.n_envs,) or not ((assigned >= 0) & (assigned < len(self.pool.markets))).all():
+            raise ValueError(f"`markets` needs an index below {len(self.pool.markets)} for each of {self.n_envs} portfolios.")
+        self._assigned = assigned
 
     def _lay_out(self) -> None:
         blocks, self.table = self.pool.observation(self.sources)
@@ -135,7 +148,10 @@ class PortfolioCore:
         :param env: which portfolio
         :param generator: source of randomness of that env
         """
-        which = int(generator.choice(len(self.pool.markets), p=self.pool.weights)) if len(self.pool.markets) > 1 else 0
+        if self._assigned is not None:
+            which = int(self._assigned[env])
+        else:
+            which = int(generator.choice(len(self.pool.markets), p=self.pool.weights)) if len(self.pool.markets) > 1 else 0
         start, stop = self.windows[which]
         length = self.config.episode_length
         if length is not None and length < stop - start:

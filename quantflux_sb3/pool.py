@@ -118,6 +118,13 @@ class MarketPool:
         """
         return np.array([market.rows(split) for market in self.markets]) + self.offsets[:-1, None]
 
+    def market_of(self, row: int) -> int:
+        """
+        :param row: of the pool
+        :return: index of the market that the row belongs to
+        """
+        return int(np.searchsorted(self.offsets, row, side="right")) - 1
+
     def table(self, source: TableSource) -> np.ndarray:
         """
         :return: the source's rows for every row of the pool (n_rows, ...); computed once

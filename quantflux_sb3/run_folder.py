@@ -81,6 +81,13 @@ class RunFolder:
             (self.path / ".lock").unlink(missing_ok=True)
             lock.release()
 
+    def child(self, name: str) -> "RunFolder":
+        """
+        :param name: of a folder within this one; made if not there
+        """
+        (self.path / name).mkdir(parents=True, exist_ok=True)
+        return RunFolder(self.path / name)
+
     def discard(self) -> None:
         """Delete the folder of a run that has not begun."""
         _remove(self.path)

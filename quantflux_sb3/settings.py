@@ -102,6 +102,8 @@ class Settings:
     :param generator: of the synthetic markets
     :param synthetic: how many, how long, how often
     :param agent: PPO
+    :param n_trials: settings that were tried before these were kept, yours included: the more, the less a good result proves
+        (the defaults were chosen after 92)
     """
 
     seed: int = 0
@@ -128,8 +130,11 @@ class Settings:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     synthetic: SyntheticSettings = field(default_factory=SyntheticSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
+    n_trials: int = 92
 
     def __post_init__(self) -> None:
+        if self.n_trials < 1:
+            raise ValueError(f"`n_trials` counts these settings too, so it is at least 1; got {self.n_trials}.")
         if self.env.split != "train":
             raise ValueError(
                 f"An experiment trains on the training split; env.split must stay 'train', got '{self.env.split}'."
@@ -146,6 +151,39 @@ class Settings:
         :return: the whole tree as YAML that ``--config`` reads back
         """
         return yaml.safe_dump(_plain(asdict(self)), sort_keys=False)
+
+
+@dataclass(frozen=True)
+class WalkForwardSettings(Settings):
+    """
+    Everything that decides the result of ``quantflux walkforward``: an experiment per fold, and the folds.
+
+    :param first: first test year
+    :param last: last test year; the last one of the prices if not given
+    :param fold_years: test years of a fold
+    :param validation_years: before the test years of each fold; at most 30 % of the history before them
+    :param embargo: trading days left out between training and validation and between validation and test
+    :param baselines_only: no agents
+    """
+
+    first: int = 2000
+    last: int | None = None
+    fold_years: int = 1
+    validation_years: float = 3.0
+    embargo: int = 5
+    baselines_only: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.train_end or self.validation_end:
+            raise ValueError("Each fold of a walk-forward has splits of its own; leave out train_end and validation_end.")
+        if self.fold_years < 1 or not self.validation_years > 0.0 or self.embargo < 0:
+            raise ValueError(
+                "A walk-forward needs fold_years >= 1, validation_years > 0 and embargo >= 0; got "
+                f"{self.fold_years}, {self.validation_years} and {self.embargo}."
+            )
+        if self.last is not None and self.last < self.first:
+            raise ValueError(f"`last` must not lie before `first`; got {self.first} to {self.last}.")
 
 
 #: What ``--quick`` changes: enough to see every stage work in a minute, too little to learn much.

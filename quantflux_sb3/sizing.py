@@ -1,5 +1,6 @@
 """
-How much of wealth to put at risk: market timing by rule, and multi-timeframe Kelly. Both give an exposure in [0, 1].
+How much of wealth to put at risk: market timing by rule, a target for the volatility, and multi-timeframe Kelly. All give an
+exposure in [0, 1].
 
 The exposure at row ``t`` uses rows ``<= t`` only. Which assets to hold is somebody else's decision.
 """
@@ -117,6 +118,62 @@ class TimingRule:
     def exposure(self, pool: MarketPool, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """See :class:`SizingRule`; the weights do not matter here."""
         return pool.table(self)[rows]
+
+
+@dataclass(frozen=True)
+class VolatilityRule:
+    """
+    Exposure that keeps the volatility of the portfolio that is asked for below a target: ``min(1, target / volatility)``. The
+    volatility is that which the asked weights would have had, weighted exponentially over the last 126 days.
+
+    Source: Moreira and Muir (2017), Volatility-Managed Portfolios, eq. 2, with the variance replaced by the volatility.
+
+    :param target_volatility: annualised
+    :param halflife: of the weights of past days [days]
+    :param min_exposure: the exposure never falls below it
+    """
+
+    target_volatility: float = 0.15
+    halflife: float = 21.0
+    min_exposure: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.target_volatility > 0.0 and self.halflife > 0.0 and 0.0 <= self.min_exposure <= 1.0):
+            raise ValueError(f"Give target_volatility and halflife > 0 and min_exposure in [0, 1]; got {self}.")
+
+    def exposure(self, pool: MarketPool, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """See :class:`SizingRule`."""
+        total = np.maximum(np.abs(weights).sum(axis=1, keepdims=True), 1e-12)
+        decay = 0.5 ** (1.0 / self.halflife)
+        variance = portfolio_variance(pool.prices.returns, rows, weights / total, LONGEST_WINDOW, decay)
+        volatility = np.sqrt(np.maximum(variance * TRADING_DAYS, 1e-8))
+        return np.clip(self.target_volatility / volatility, self.min_exposure, 1.0)
+
+
+@njit(cache=True)
+def portfolio_variance(returns, rows, weights, days, decay):
+    """
+    Mean square of the returns that each portfolio would have had, weighted exponentially.
+
+    :param returns: simple returns (n_days, n_assets)
+    :param rows: last known row of each portfolio (n,)
+    :param weights: of each portfolio (n, n_assets)
+    :param days: look-back
+    :param decay: weight of a day relative to the day after it
+    :return: daily variances (n,)
+    """
+    out = np.empty(rows.shape[0])
+    for b in range(rows.shape[0]):
+        square, total, share = 0.0, 0.0, 1.0
+        for back in range(days):
+            earned = 0.0
+            for i in range(returns.shape[1]):
+                earned += weights[b, i] * returns[rows[b] - back, i]
+            square += share * earned * earned
+            total += share
+            share *= decay
+        out[b] = square / total
+    return out
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,24 @@ import math
 import numpy as np
 import pytest
 
-from quantflux_sb3.evaluation.attribution import allocation_diagnostics, log_excess_returns, regime_attribution
+from quantflux_sb3.config import PortfolioConfig
+from quantflux_sb3.costs import CostModel
+from quantflux_sb3.dynamics import REWARD_TERMS
+from quantflux_sb3.env import QuantFluxEnv
+from quantflux_sb3.evaluation.attribution import (
+    allocation_diagnostics,
+    cost_attribution,
+    log_excess_returns,
+    regime_attribution,
+    reward_attribution,
+    traded_values,
+)
+from quantflux_sb3.evaluation.backtest import WeightRule, backtest_rule, index_result
+from quantflux_sb3.evaluation.baselines import equal_weights
 from quantflux_sb3.evaluation.metrics import annual_return
 from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.regimes import BEAR, BULL, REGIMES, VOLATILE
+from quantflux_sb3.sizing import Sizing, TimingRule
 
 
 def small_result(**fields) -> BacktestResult:
@@ -137,3 +151,87 @@ def test_no_days_are_refused():
     with pytest.raises(ValueError, match="'agent' has no days"):
         allocation_diagnostics(empty)
     assert all(row["days"] == 0 and row["log_excess_return"] == 0.0 for row in regime_attribution(empty))
+
+
+def gated(market, **kwargs):
+    """Equal weight as the kernel plays it, with every kind of cost."""
+    config = PortfolioConfig(costs=CostModel(0.001, 0.0005, 0.02, 0.00002), **kwargs)
+    rule = WeightRule("equal weight", equal_weights, refit_days=1, sizing=TimingRule())
+    return backtest_rule(rule, market, "test", config), config.costs
+
+
+def test_traded_values_are_those_of_the_kernel(all_stocks):
+    result, _ = gated(all_stocks, max_weight=0.06)
+    np.testing.assert_allclose(np.abs(traded_values(result)).sum(axis=1), result.turnover, rtol=0, atol=1e-12)
+
+
+def test_costs_by_asset_are_those_of_the_kernel(all_stocks):
+    result, costs = gated(all_stocks)
+    exact, shared = cost_attribution(result, costs), cost_attribution(result)
+    fees = (0.00002 / np.concatenate([[1.0], result.wealth[:-1]])[result.rebalanced]).sum()
+    assert exact["fixed_fees"] == pytest.approx(fees, abs=1e-10)
+    for figures in (exact, shared):
+        by_asset = math.fsum(row["cost"] for row in figures["assets"]) + figures["fixed_fees"]
+        assert by_asset == pytest.approx(figures["cost"], abs=1e-12)
+        assert math.fsum(row["turnover"] for row in figures["assets"]) == pytest.approx(figures["turnover"], abs=1e-12)
+        for cut in ("regimes", "years", "reasons"):
+            for key in ("turnover", "cost"):
+                assert math.fsum(row[key] for row in figures[cut]) == pytest.approx(figures[key], abs=1e-12)
+            assert sum(row["trades"] for row in figures[cut]) == result.rebalanced.sum()
+            assert sum(row["days"] for row in figures[cut]) == len(result.dates)
+    trades = {row["reason"]: row["trades"] for row in exact["reasons"]}
+    assert trades["no decision"] == trades["within thresholds"] == 0 < trades["exposure drift"]
+
+
+def test_costs_worked_by_hand():
+    """Buy half of A and half of B; A doubles; sell a third of what is A, buy B for it, at 1 % of traded value."""
+    result = small_result(
+        weights=np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0]] * 2),
+        asset_returns=np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]),
+        risk_free=np.zeros(4), costs=np.array([0.01, 0.003, 0.0, 0.0]), turnover=np.array([0.99, 0.3, 0.0, 0.0]),
+        rebalanced=np.array([True, True, False, False]),
+    )  # fmt: skip
+    drifted, left = 2.0 / 3.0, 0.997
+    np.testing.assert_allclose(
+        traded_values(result)[:2],
+        [[0.495, 0.495], [0.5 * left - drifted, 0.5 * left - 1.0 + drifted]],
+        rtol=0,
+        atol=1e-15,
+    )
+    assets = cost_attribution(result, 0.01)["assets"]
+    assert assets[0]["cost"] == pytest.approx(0.01 * (0.495 + drifted - 0.5 * left), abs=1e-15)
+    assert cost_attribution(result)["log_cost"] == pytest.approx(-math.log(0.99 * 0.997), abs=1e-15)
+
+
+def test_reward_terms_sum_to_the_reward_of_the_episode(bundled):
+    """The kernel's own reward of the same targets, step by step in an env, is the oracle."""
+    result, costs = gated(bundled)
+    figures = reward_attribution(result)
+    env = QuantFluxEnv(bundled, split="test", episode_length=None, costs=costs, execution_lag=1)
+    env.core.add_sizing(Sizing(TimingRule(), keep_cash=False))
+    env.reset(seed=0)
+    total, terms, done = 0.0, dict.fromkeys(REWARD_TERMS, 0.0), False
+    while not done:
+        _, reward, _, done, info = env.step(np.array([1.0] * 6 + [0.0], dtype=np.float32))
+        total += reward
+        terms = {name: terms[name] + value for name, value in info["reward_terms"].items()}
+    assert figures["total"] == pytest.approx(total, abs=1e-10)
+    assert figures["terms"] == pytest.approx(terms, abs=1e-10)
+    for cut in ("regimes", "years"):
+        assert math.fsum(row["total"] for row in figures[cut]) == pytest.approx(figures["total"], abs=1e-10)
+        for name in REWARD_TERMS:
+            parts = math.fsum(row["terms"][name] for row in figures[cut])
+            assert parts == pytest.approx(figures["terms"][name], abs=1e-10)
+
+
+def test_the_index_was_not_rewarded(bundled):
+    index = index_result(bundled, "test", PortfolioConfig())
+    assert index.reward_terms is None and index.reasons is None
+    with pytest.raises(ValueError, match="'SP500' has no `reward_terms`"):
+        reward_attribution(index)
+
+
+def test_regimes_of_a_real_backtest_sum_to_its_log_excess_return(all_stocks):
+    result, _ = gated(all_stocks)
+    total = math.log(result.wealth[-1] / np.prod(1.0 + result.benchmark_returns))
+    assert math.fsum(row["log_excess_return"] for row in regime_attribution(result)) == pytest.approx(total, abs=1e-10)

@@ -17,8 +17,8 @@ from quantflux_sb3.cli import main
 from quantflux_sb3.diffusion import RegimeDDPMPipeline
 from quantflux_sb3.evaluation.backtest import backtest_model
 from quantflux_sb3.evaluation.metrics import performance
-from quantflux_sb3.experiment import Prepared
 from quantflux_sb3.market import load_bundled
+from quantflux_sb3.preparation import Prepared
 from quantflux_sb3.settings import Settings
 from quantflux_sb3.vec_wrappers import VecMarketTiming
 

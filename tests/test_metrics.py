@@ -1,38 +1,13 @@
-"""Figures of a backtest and intervals of differences: by hand, by loops, by identities."""
+"""Figures of a backtest: by hand, by loops, by identities."""
 
 import json
 import math
 
 import numpy as np
 import pytest
+from results import make_result, random_result
 
 from quantflux_sb3.evaluation import metrics
-from quantflux_sb3.evaluation.result import BacktestResult
-from quantflux_sb3.evaluation.statistics import sharpe_difference, stationary_indices, verdict
-
-
-def make_result(returns, weights=None, benchmark=None, risk_free=0.0, name="agent", **fields) -> BacktestResult:
-    """A backtest of two assets around literal returns; half in each unless weights are given."""
-    returns = np.asarray(returns, dtype=float)
-    n_days = len(returns)
-    weights = np.tile([0.5, 0.5, 0.0], (n_days, 1)) if weights is None else np.asarray(weights, dtype=float)
-    defaults = {
-        "dates": np.datetime64("2020-01-01") + np.arange(n_days),
-        "assets": tuple(f"A{i}" for i in range(weights.shape[1] - 1)),
-        "benchmark_returns": np.zeros(n_days) if benchmark is None else np.asarray(benchmark, dtype=float),
-        "asset_returns": np.tile(returns[:, None], (1, weights.shape[1] - 1)),
-        "risk_free": np.full(n_days, risk_free),
-        "weights": weights,
-        "turnover": np.zeros(n_days),
-        "costs": np.zeros(n_days),
-        "rebalanced": np.zeros(n_days, dtype=bool),
-        "regimes": np.zeros(n_days, dtype=int),
-    }
-    return BacktestResult(name=name, returns=returns, **{**defaults, **fields})
-
-
-def random_result(seed: int, n_days: int = 750, mean: float = 0.0005, noise: float = 0.01, **fields) -> BacktestResult:
-    return make_result(np.random.default_rng(seed).normal(mean, noise, n_days), **fields)
 
 
 def test_figures_worked_by_hand():
@@ -156,83 +131,3 @@ def test_table_rows_are_sorted_by_sharpe_ratio():
     rows = metrics.table_rows(results)
     assert [row["name"] for row in rows] == ["good", "flat", "bad"]
     assert rows[0] == {"name": "good", **metrics.performance(results[1])}
-
-
-def test_bootstrap_blocks_have_the_mean_length_and_wrap_around():
-    rng = np.random.default_rng(5)
-    rows = np.stack([stationary_indices(500, 21.0, rng) for _ in range(400)])
-    follows = (rows[:, 1:] - rows[:, :-1]) % 500 == 1
-    assert 1.0 - follows.mean() == pytest.approx(1 / 21, rel=0.03)  # a new block on one day in 21
-    counts = np.bincount(rows.ravel(), minlength=500)
-    assert counts.min() > 200 and counts.max() < 650  # every day equally likely: 400 expected
-    assert ((rows[:, 1:] == 0) & (rows[:, :-1] == 499)).any()
-
-
-def test_bootstrap_with_blocks_of_one_day_draws_independently():
-    rows = stationary_indices(20_000, 1.0, np.random.default_rng(6))
-    assert np.mean(np.diff(rows) == 1) < 0.001
-    assert np.corrcoef(rows[1:], rows[:-1])[0, 1] == pytest.approx(0.0, abs=0.03)
-
-
-def test_sharpe_difference_is_the_difference_of_the_sharpe_ratios():
-    a, b = random_result(7, risk_free=0.0001), random_result(8, risk_free=0.0001)
-    difference = sharpe_difference(a, b, n_bootstraps=300)
-    figures = [metrics.performance(result)["sharpe_ratio"] for result in (a, b)]
-    assert difference["difference"] == figures[0] - figures[1]
-    assert [difference["sharpe_a"], difference["sharpe_b"]] == figures
-    assert difference["low"] < difference["difference"] < difference["high"]
-
-
-def test_interval_depends_on_the_seed_alone():
-    a, b = random_result(9), random_result(10)
-    assert sharpe_difference(a, b, 100, seed=3) == sharpe_difference(a, b, 100, seed=3)
-    assert sharpe_difference(a, b, 100, seed=3) != sharpe_difference(a, b, 100, seed=4)
-
-
-def test_interval_shrinks_when_the_strategies_share_more_of_their_noise():
-    common = random_result(11)
-    own = np.random.default_rng(12).normal(0.0, 0.01, len(common.returns))
-    widths = []
-    for share in (0.5, 0.1, 0.02, 0.0):
-        interval = sharpe_difference(make_result(common.returns + share * own), common, n_bootstraps=300)
-        widths.append(interval["high"] - interval["low"])
-    assert widths[0] > 2 * widths[1] > 4 * widths[2] > widths[3] == 0.0
-
-
-def test_interval_has_the_coverage_it_claims():
-    covered = 0
-    for seed in range(60):
-        a, b = random_result(2 * seed, n_days=500), random_result(2 * seed + 1, n_days=500)
-        interval = sharpe_difference(a, b, n_bootstraps=200, seed=seed)
-        covered += interval["low"] <= 0.0 <= interval["high"]
-    assert 51 <= covered <= 60  # 57 expected; the percentile interval is a little too narrow
-
-
-def test_interval_of_independent_days_has_the_width_of_theory():
-    a, b = random_result(13, n_days=5000), random_result(14, n_days=5000)
-    interval = sharpe_difference(a, b, n_bootstraps=1000)
-    expected = 2 * 1.96 * math.sqrt(2 * 252 / 5000)  # Lo (2002): variance of a daily Sharpe ratio is near 1 / n
-    assert interval["high"] - interval["low"] == pytest.approx(expected, rel=0.12)
-
-
-def test_sharpe_difference_refuses_other_days_and_bad_settings():
-    with pytest.raises(ValueError, match=r"'agent' has 3 days and 'other' 2"):
-        sharpe_difference(make_result([0.0] * 3), make_result([0.0] * 2, name="other"))
-    with pytest.raises(ValueError, match="at least 1; got 0"):
-        sharpe_difference(make_result([0.0] * 3), make_result([0.0] * 3), n_bootstraps=0)
-
-
-@pytest.mark.parametrize(
-    ("figures", "sentence"),
-    [
-        (
-            (-0.02, -0.09, 0.05),
-            "no evidence that X beats Y after costs (Sharpe difference -0.02, 95 % interval -0.09 to +0.05)",
-        ),
-        ((0.20, 0.10, 0.31), "X was ahead of Y after costs (Sharpe difference +0.20, 95 % interval +0.10 to +0.31)"),
-        ((-0.20, -0.31, -0.1), "X was behind Y after costs (Sharpe difference -0.20, 95 % interval -0.31 to -0.10)"),
-        ((-0.001, -0.1, 0.0), "no evidence that X beats Y after costs (Sharpe difference 0.00, 95 % interval -0.10 to 0.00)"),
-    ],
-)
-def test_verdict_says_what_the_interval_says(figures, sentence):
-    assert verdict("X", "Y", dict(zip(("difference", "low", "high"), figures, strict=True))) == sentence

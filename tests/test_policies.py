@@ -351,7 +351,7 @@ ALGORITHMS = {
 CONTINUE = """
 import json, sys
 import numpy as np
-from quantflux_sb3.experiment import load_by_name
+from quantflux_sb3.preparation import load_by_name
 from quantflux_sb3.vec_env import make_quantflux_vec_env
 env = make_quantflux_vec_env(2, seed=1, episode_length=40)
 for name, algorithm in json.load(open("models.json")).items():

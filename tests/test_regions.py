@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from quantflux_sb3.config import PortfolioConfig
-from quantflux_sb3.experiment import Prepared
 from quantflux_sb3.market import REGIONS, MarketQuery, detect_region, load_market, read_market
 from quantflux_sb3.market.calendars import sessions
 from quantflux_sb3.market.currency import convert
@@ -19,6 +18,7 @@ from quantflux_sb3.market.regions import (
     machine_region,
     region_of_ticker,
 )
+from quantflux_sb3.preparation import Prepared
 from quantflux_sb3.settings import Settings
 
 #: Benchmark, what it contains, calendar, currency, cost [bp], a locale, a time zone.

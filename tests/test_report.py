@@ -3,164 +3,25 @@
 import re
 import threading
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from evaluations import backtest
 from matplotlib.colors import to_hex
 
 from quantflux_sb3.evaluation import drawing, metrics, plots
 from quantflux_sb3.evaluation.attribution import regime_attribution
-from quantflux_sb3.evaluation.report import ReportData, format_figure, render_report, text_table, write_report
+from quantflux_sb3.evaluation.figures import format_figure
+from quantflux_sb3.evaluation.report import text_table
 from quantflux_sb3.evaluation.result import BacktestResult
-from quantflux_sb3.market import load_bundled
-from quantflux_sb3.regimes import REGIMES, detect_regimes
+from quantflux_sb3.regimes import REGIMES
 
 TERMINAL_KEYS = ("annual_return", "annual_volatility", "sharpe_ratio", "max_drawdown", "annual_turnover", "annual_cost")
-VOID = {"meta", "img", "br", "hr", "link", "input"}
-
-
-def backtest(name: str, power: float, cost: float = 0.001) -> BacktestResult:
-    """Weights by volatility to a power, set every month on the bundled test years, traded daily at a cost."""
-    market = load_bundled()
-    start, stop = market.rows("test")
-    weights = np.empty((stop - start, market.n_assets + 1))
-    for row, day in enumerate(range(start, stop)):
-        if row % 21 == 0:
-            tilt = market.returns[day - 63 : day - 1].std(axis=0) ** power
-            weights[row:] = np.append(0.9 * tilt / tilt.sum(), 0.1)
-    turnover = np.abs(np.diff(weights[:, :-1], axis=0, prepend=0.0)).sum(axis=1)
-    returns = (1 - cost * turnover) * (1 + (weights[:, :-1] * market.returns[start:stop]).sum(axis=1)) - 1
-    return BacktestResult(
-        name, market.dates[start:stop], market.assets, returns, market.benchmark_returns[start:stop],
-        market.returns[start:stop], market.risk_free[start:stop], weights, turnover, cost * turnover, turnover > 0,
-        detect_regimes(market).labels[start - 1 : stop - 1],
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def results() -> list[BacktestResult]:
     return [backtest("agent", -1.0), backtest("equal weight", 0.0), backtest("base rule", 1.0)]
-
-
-@pytest.fixture
-def data(results, tmp_path) -> ReportData:
-    picture = plots.save(plots.drawdown(results), tmp_path / "drawdown.png")
-    return ReportData(
-        title="Agent on six stocks", subtitle="2016-2022, SP500, 10 bp",
-        verdicts=["no evidence that agent beats equal weight after costs (Sharpe difference -0.02)"],
-        rows=metrics.table_rows(results), agent_name="agent", pictures={"Drawdown": picture},
-        diagnostics={"distance_to_base_rule": metrics.distance_between(results[0], results[2])},
-        regime_rows=regime_attribution(results[0]),
-        generator_figures={"annual volatility": {"synthetic": 0.171, "real": 0.184}, "ACF error": 0.0312},
-        seeds={0: 1.234, 7: 0.987}, caveats=["The stocks are survivors."], config_text="ppo:\n  gamma: 0",
-        versions={"numpy": "9.9.9"},
-    )  # fmt: skip
-
-
-class Page(HTMLParser):
-    """Checks that tags nest, and collects text, attributes and table rows."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open, self.tags, self.attributes, self.rows, self.text = [], [], [], [], ""
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, text):
-        if "style" not in self.open:
-            self.text += text
-        if self.open and self.open[-1] in ("td", "th"):
-            self.rows[-1][-1] += text
-
-
-def test_page_is_whole_and_needs_nothing_from_outside(data):
-    html = render_report(data)
-    page = Page(html)
-    assert "script" not in page.tags and "link" not in page.tags
-    sources = [value for _, name, value in page.attributes if name in ("src", "href", "srcset", "action")]
-    assert len(sources) == 1 and sources[0].startswith("data:image/png;base64,iVBORw0KGgo")
-    assert not re.search(r"https?://|@import|url\(", html)
-    assert not any(name.startswith("on") for _, name, _ in page.attributes)
-
-
-def test_page_shows_every_figure_of_every_strategy(data):
-    page = Page(render_report(data))
-    for row in data.rows:
-        cells = [cell for cells in page.rows if cells[0] == row["name"] for cell in cells]
-        for key, value in row.items():
-            assert format_figure(key, value) in cells, (row["name"], key)
-
-
-def test_rows_come_by_sharpe_ratio_and_the_agent_is_marked(data):
-    html = render_report(replace(data, rows=list(reversed(data.rows))))
-    names = [cells[0] for cells in Page(html).rows if cells[0] in ("agent", "equal weight", "base rule")]
-    assert names == 2 * [row["name"] for row in data.rows]
-    assert re.findall(r'<tr class="agent"><th scope="row">(.*?)</th>', html) == ["agent", "agent"]
-
-
-def test_page_shows_the_other_sections(data):
-    page = Page(render_report(data))
-    assert "no evidence that agent beats equal weight after costs (Sharpe difference -0.02)." in page.text
-    for text in ("The stocks are survivors.", "gamma: 0", "numpy 9.9.9", "not for live trading"):
-        assert text in page.text
-    assert ["0", "1.23"] in page.rows and ["7", "0.99"] in page.rows
-    assert ["Annual volatility", "0.171", "0.184", ""] in page.rows and ["ACF error", "", "", "0.0312"] in page.rows
-    total = sum(row["log_excess_return"] for row in data.regime_rows)
-    (last,) = [cells for cells in page.rows if cells[0] == "all"]
-    assert last[1] == "1,760" and f"{total:+.3f}" in last
-    assert format_figure("distance_to_base_rule", data.diagnostics["distance_to_base_rule"]) in page.text
-
-
-def test_hostile_text_is_escaped_everywhere(data):
-    evil = "<script>alert('&')</script>"
-    hostile = ReportData(
-        title=evil, subtitle=evil, verdicts=[evil], rows=[{**data.rows[0], "name": evil}], agent_name=evil,
-        pictures={evil: data.pictures["Drawdown"]}, diagnostics={evil: 1.0}, regime_rows=data.regime_rows,
-        generator_figures={evil: {evil: 1.0}}, seeds={0: 1.0}, caveats=[evil], config_text=evil, versions={evil: evil},
-    )  # fmt: skip
-    page = Page(render_report(hostile))
-    assert "script" not in page.tags
-    assert page.text.count(evil) >= 10
-    assert ("img", "alt", evil) in page.attributes
-
-
-def test_the_smallest_report_still_says_what_is_missing(data):
-    page = Page(render_report(ReportData("t", "s", [], data.rows[:1], data.rows[0]["name"])))
-    assert "None were used" in page.text and "reason for doubt" in page.text
-    assert "img" not in page.tags
-
-
-def test_an_agent_without_a_row_is_refused(data):
-    with pytest.raises(ValueError, match=r"No row is named 'nobody'"):
-        replace(data, agent_name="nobody")
-
-
-def test_report_is_written_whole_and_reproducibly(data, tmp_path):
-    path = write_report(tmp_path / "report.html", data)
-    first = path.read_bytes()
-    assert first.decode("utf-8") == render_report(data)
-    assert write_report(path, data).read_bytes() == first
-    bad = replace(data, pictures={"x": path})
-    with pytest.raises(ValueError, match="must be PNG files"):
-        write_report(path, bad)
-    assert path.read_bytes() == first
-    with pytest.raises(ValueError, match="must be PNG files"):
-        write_report(path, replace(data, pictures={"x": tmp_path / "none.png"}))
 
 
 @pytest.mark.parametrize(
@@ -169,15 +30,16 @@ def test_report_is_written_whole_and_reproducibly(data, tmp_path):
         ("annual_return", 0.12345, "12.3 %"), ("annual_return", -0.12345, "-12.3 %"), ("annual_return", -0.0001, "0.0 %"),
         ("log_excess_return", 0.5, "+0.500"), ("log_excess_return", -1e-9, "0.000"), ("sharpe_ratio", -0.004, "0.00"),
         ("days", 1760, "1,760"), ("annual_cost", 0.00123, "0.12 %"), ("unheard_of", 0.012345, "0.0123"), ("name", "a", "a"),
-        ("unheard_of", 12345, "12,345"), ("beta", np.float64(-1.005), "-1.00"),
+        ("unheard_of", 12345, "12,345"), ("interval", {"low": -0.1, "high": 0.25}, "-0.10 to +0.25"), ("beta", None, ""),
+        ("flag", True, "yes"), ("beta", np.float64(-1.005), "-1.00"),
     ],
 )  # fmt: skip
 def test_numbers_become_text_in_one_way(key, value, text):
     assert format_figure(key, value) == text
 
 
-def test_terminal_table_shows_the_same_numbers_and_no_markup(data):
-    rows = [{**row, "name": f"[red]{row['name']}[/]"} for row in data.rows]
+def test_terminal_table_shows_the_same_numbers_and_no_markup(results):
+    rows = [{**row, "name": f"[red]{row['name']}[/]"} for row in metrics.table_rows(results)]
     text = text_table(rows, width=120)
     for row in rows:
         (line,) = [line for line in text.splitlines() if row["name"] in line]

@@ -11,12 +11,12 @@ import pytest
 
 import quantflux_sb3  # noqa: F401
 from quantflux_sb3.cli import main
-from quantflux_sb3.experiment import Prepared
 from quantflux_sb3.features import FeatureConfig
 from quantflux_sb3.market import MarketData, load_market
 from quantflux_sb3.market.calendars import session_closes
 from quantflux_sb3.market.headlines import LexiconScorer, PipelineScorer, label_score, score_headlines
 from quantflux_sb3.market.signals import add_signals, align_signal, read_signals
+from quantflux_sb3.preparation import Prepared
 from quantflux_sb3.settings import Settings
 
 

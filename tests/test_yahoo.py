@@ -15,11 +15,11 @@ import yahoo_server
 from yahoo_server import YahooServer, adjust, make_history, yfinance_at
 
 from quantflux_sb3.cli import main
-from quantflux_sb3.experiment import Prepared
 from quantflux_sb3.market import DataRequest, MarketQuery, PriceCache, load_yahoo, read_market
 from quantflux_sb3.market import yahoo as yahoo_module
 from quantflux_sb3.market.request import NoPricesError
 from quantflux_sb3.market.yahoo import YahooSource, field_first
+from quantflux_sb3.preparation import Prepared
 from quantflux_sb3.settings import Settings
 
 SIX = ("AAPL", "MSFT", "AMZN", "GOOGL", "JPM", "XOM")

@@ -38,7 +38,7 @@ def evaluate(argv: list[str]) -> int:
     from quantflux_sb3.evaluation.baselines import run_baselines
     from quantflux_sb3.evaluation.metrics import table_rows
     from quantflux_sb3.evaluation.report import results_table
-    from quantflux_sb3.experiment import Prepared
+    from quantflux_sb3.preparation import Prepared
     from quantflux_sb3.vec_env import make_quantflux_vec_env
 
     prepared = Prepared.check(to_settings(options))
@@ -62,8 +62,8 @@ def load_model(path: str, algorithm: str, env: Any):
     :param env: on which it is to act; it may have another number of assets
     :raises ValueError: if there is no such file or algorithm, or the file holds no such model, or it does not fit the env
     """
-    from quantflux_sb3.experiment import load_by_name
     from quantflux_sb3.loading import load_for_env
+    from quantflux_sb3.preparation import load_by_name
 
     if algorithm not in ALGORITHMS:
         raise ValueError(f"Unknown --algo '{algorithm}'; expected one of {', '.join(ALGORITHMS)}.")

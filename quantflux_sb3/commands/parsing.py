@@ -4,12 +4,14 @@ from argparse import ArgumentError
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser
 
-from quantflux_sb3.settings import Settings
+from quantflux_sb3.settings import Settings, WalkForwardSettings
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 class ParsingError(ValueError):
@@ -55,33 +57,32 @@ def check_config_file(path: str) -> None:
             raise ParsingError(f"`{section}` in '{path}' must be a mapping of settings; got {content[section]!r}.")
 
 
-def settings_parser(program: str, description: str) -> ArgumentParser:
+def settings_parser(program: str, description: str, settings_class: type[Settings] = Settings) -> ArgumentParser:
     """
     :param program: shown in the help
     :param description: shown in the help
-    :return: parser whose flags are the fields of :class:`quantflux_sb3.settings.Settings`, or a ``--config`` file of them
+    :param settings_class: :class:`quantflux_sb3.settings.Settings`, or a class with further fields
+    :return: parser whose flags are the fields of that class, or a ``--config`` file of them
     """
     parser = ArgumentParser(prog=program, exit_on_error=False, description=description)
     parser.add_argument("--config", action="config", help="YAML file of settings; flags override it")
     parser.add_argument("--tickers", nargs="+", type=str, default=None, help="assets (default: six bundled US stocks)")
     parser.add_argument("--offline", action="store_true", help="never use the network")
-    parser.add_class_arguments(Settings, skip={"tickers", "offline"})
+    skip = {"tickers", "offline"}
+    if issubclass(settings_class, WalkForwardSettings):
+        parser.add_argument("--baselines_only", action="store_true", help="no agents")
+        skip.add("baselines_only")
+    parser.add_class_arguments(settings_class, skip=skip)
     return parser
 
 
-def add_track_flag(parser: ArgumentParser) -> None:
-    """
-    :param parser: of a command that can be tracked; see :mod:`quantflux_sb3.tracking`
-    """
-    parser.add_argument("--track", type=str, default=None, help="send the run to wandb or mlflow (extra 'tracking')")
-
-
-def to_settings(options: Any) -> Settings:
+def to_settings(options: Any, settings_class: type[AnySettings] = Settings) -> AnySettings:
     """
     :param options: what :func:`parse` made of the flags of :func:`settings_parser`
+    :param settings_class: that the parser was made for
     """
-    values = {item.name: getattr(options, item.name) for item in fields(Settings)}
+    values = {item.name: getattr(options, item.name) for item in fields(settings_class)}
     values["tickers"] = tuple(values["tickers"]) if values["tickers"] else None
     for name in ("prices", "rates", "signals", "cache_dir"):  # a run can be resumed anywhere
         values[name] = str(Path(values[name]).resolve()) if values[name] else None
-    return Settings(**values)
+    return settings_class(**values)

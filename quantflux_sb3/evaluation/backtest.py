@@ -1,12 +1,12 @@
 """
-Backtests of rules and agents on real days, by the one dynamics kernel, under the same costs, limits and gate.
+Backtests of rules and agents, by the one dynamics kernel, under the same costs, limits and gate.
 
-An agent plays its decisions in an env; they are then replayed day by day through the kernel, which also tells the days
-between two decisions. A rule is given its history and nothing else: ``history[:t - lag + 1]`` at the close of row ``t``.
+What a strategy asks for (:mod:`quantflux_sb3.evaluation.decisions`) is replayed day by day through the kernel, which tells
+the days between two decisions too. Several models, several markets, or both are backtested side by side.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,34 +16,24 @@ from stable_baselines3.common.vec_env import VecEnv
 from quantflux_sb3 import dynamics
 from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.core import PortfolioCore
-from quantflux_sb3.dynamics import COST, PORTFOLIO_RETURN, REBALANCED, RECORD_HEAD, ROW, STOP, TURNOVER
+from quantflux_sb3.dynamics import COST, PORTFOLIO_RETURN, REASON, REBALANCED, RECORD_HEAD, ROW, STOP, TERMS, TURNOVER
+from quantflux_sb3.evaluation.decisions import Decisions, WeightFunction, WeightRule, decide_by_rule, play_batch
 from quantflux_sb3.evaluation.result import BacktestResult
-from quantflux_sb3.market.data import MarketData
-from quantflux_sb3.sizing import SizingRule
+from quantflux_sb3.market.data import WARMUP_DAYS, MarketData
 from quantflux_sb3.vec_env import make_quantflux_vec_env
 
-#: From the returns known so far (n_history, n_assets) to asset weights (n_assets,).
-WeightFunction = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class WeightRule:
-    """
-    A strategy without learning.
-
-    :param name: shown in tables
-    :param weights: from the returns known so far (n_history, n_assets) to asset weights (n_assets,); they need not sum to 1:
-        the rest is cash
-    :param refit_days: days between two computations of the weights; in between the target stays. None: once
-    :param lookback: days of history handed over
-    :param sizing: exposure rule on top
-    """
-
-    name: str
-    weights: WeightFunction
-    refit_days: int | None = 21
-    lookback: int = 252
-    sizing: SizingRule | None = None
+__all__ = [
+    "WeightFunction",
+    "WeightRule",
+    "backtest_in",
+    "backtest_model",
+    "backtest_models",
+    "backtest_rule",
+    "backtest_rules",
+    "index_result",
+    "replay",
+    "replay_decisions",
+]
 
 
 def backtest_rule(rule: WeightRule, market: MarketData, split: str, config: PortfolioConfig) -> BacktestResult:
@@ -54,23 +44,27 @@ def backtest_rule(rule: WeightRule, market: MarketData, split: str, config: Port
     :param config: costs, limits and gate; the episode is the whole split, and decisions are daily
     :return: what it did
     """
-    core = _core_on(market, split, config)
-    rows = np.arange(core.clock[0, ROW], core.clock[0, STOP] - 1)
-    known = rows - core.rules.lag
-    every = rule.refit_days or len(rows)
-    targets = np.empty((len(rows), core.n_assets))
-    for first in range(0, len(rows), every):
-        history = market.returns[max(known[first] + 1 - rule.lookback, 0) : known[first] + 1]
-        weights = np.asarray(rule.weights(history), dtype=np.float64)
-        if weights.shape != (core.n_assets,):
-            raise ValueError(f"'{rule.name}' gave weights of shape {weights.shape}; expected ({core.n_assets},).")
-        targets[first : first + every] = weights
-    if rule.sizing is not None:
-        total = np.maximum(targets.sum(axis=1), 1e-12)
-        targets *= (rule.sizing.exposure(core.pool, known, targets) / total)[:, None]
-    requests = np.column_stack([targets, np.maximum(1.0 - targets.sum(axis=1), 0.0)])
-    decides = np.ones(len(rows), dtype=np.bool_) if rule.refit_days else np.arange(len(rows)) == 0
-    return replay(rule.name, core, requests, decides)
+    return backtest_rules([rule], [market], split, config)[0][0]
+
+
+def backtest_rules(
+    rules: Sequence[WeightRule], markets: Sequence[MarketData], split: str, config: PortfolioConfig
+) -> list[list[BacktestResult]]:
+    """
+    :param rules: strategies
+    :param markets: with the same assets, generated ones say
+    :param split: the days that are to be earned
+    :param config: costs, limits and gate; the episode is the whole split, and decisions are daily
+    :return: what each rule did in each market, a list per rule
+    """
+    core = _one_portfolio(list(markets), split, config)
+
+    def backtest(rule: WeightRule, which: int) -> BacktestResult:
+        _begin(core, which)
+        decisions = decide_by_rule(rule, core)
+        return replay(rule.name, core, decisions.requests, decisions.decides)
+
+    return [[backtest(rule, which) for which in range(len(markets))] for rule in rules]
 
 
 def backtest_model(
@@ -90,8 +84,37 @@ def backtest_model(
     :param name: shown in tables
     :return: what it did
     """
+    return backtest_models([model], [market], split, config, wrappers, [name])[0][0]
+
+
+def backtest_models(
+    models: Sequence[BaseAlgorithm],
+    markets: Sequence[MarketData],
+    split: str,
+    config: PortfolioConfig,
+    wrappers: Sequence[Any] = (),
+    names: Sequence[str] | None = None,
+) -> list[list[BacktestResult]]:
+    """
+    Several models (seeds), several markets (scenarios), or both in one batched env: a portfolio for each pair.
+
+    Models in one market do what they do alone to the last bit. In several markets a network sees several observations at
+    once, and its weights differ in the seventh digit, as float32 rounds.
+
+    :param models: trained SB3 models; they act deterministically
+    :param markets: with the same assets, generated ones say
+    :param split: the days that are to be earned
+    :param config: costs, limits, gate, decision interval; an episode is the whole split
+    :param wrappers: Vec wrappers around the env, such as ``VecMarketTiming``
+    :param names: of the models in tables; "agent" for all if not given
+    :return: what each model did in each market, a list per model
+    """
+    names = ["agent"] * len(models) if names is None else names
     settings = {**vars(config), "split": split, "episode_length": None}
-    return backtest_in(make_quantflux_vec_env(1, market, wrappers=wrappers, **settings), model, name)
+    venv = make_quantflux_vec_env(len(models) * len(markets), list(markets), wrappers=wrappers, **settings)
+    venv.unwrapped.core.assign(np.tile(np.arange(len(markets)), len(models)))
+    results = iter(_replay_played(venv, models, np.repeat(names, len(markets)).tolist()))
+    return [[next(results) for _ in markets] for _ in models]
 
 
 def backtest_in(venv: VecEnv, model: BaseAlgorithm, name: str = "agent") -> BacktestResult:
@@ -101,9 +124,40 @@ def backtest_in(venv: VecEnv, model: BaseAlgorithm, name: str = "agent") -> Back
     :param name: shown in tables
     :return: what it did
     """
-    core = venv.unwrapped.core
-    requests, decides = _play(model, venv)
-    return replay(name, _core_on(core.pool.markets[0], core.config.split, core.config), requests, decides)
+    return _replay_played(venv, [model], [name])[0]
+
+
+def _replay_played(venv: VecEnv, models: Sequence[BaseAlgorithm], names: Sequence[str]) -> list[BacktestResult]:
+    played, among = play_batch(models, venv), venv.unwrapped.core
+    core = _one_portfolio(among.pool, among.config.split, among.config)
+    results = []
+    for env, (name, decisions) in enumerate(zip(names, played, strict=True)):
+        _begin(core, among.pool.market_of(int(among.clock[env, ROW])))
+        results.append(replay(name, core, decisions.requests, decisions.decides))
+    return results
+
+
+def replay_decisions(name: str, market: MarketData, config: PortfolioConfig, decisions: Decisions) -> BacktestResult:
+    """
+    One portfolio through days that need not be a split: the joined decisions of agents trained year by year, say. It starts in
+    cash at the close before the first of them.
+
+    :param name: of the strategy
+    :param market: the market
+    :param config: costs, limits and gate
+    :param decisions: about consecutive days of the market
+    :return: what happened
+    :raises ValueError: if the days are not consecutive days of the market, or begin within its warm-up
+    """
+    core = PortfolioCore(1, market, replace(config, episode_length=None))
+    start = int(np.searchsorted(market.dates, decisions.dates[0]))
+    stop = start + len(decisions.dates)
+    if not np.array_equal(market.dates[start:stop], decisions.dates):
+        raise ValueError(f"The decisions of '{name}' are about days that are no consecutive days of {market}.")
+    if start <= WARMUP_DAYS:
+        raise ValueError(f"The first day of '{name}' must come after {WARMUP_DAYS} days of warm-up; it is row {start}.")
+    core.begin(0, start, stop)
+    return replay(name, core, decisions.requests, decisions.decides)
 
 
 def replay(name: str, core: PortfolioCore, requests: np.ndarray, decides: np.ndarray) -> BacktestResult:
@@ -120,7 +174,7 @@ def replay(name: str, core: PortfolioCore, requests: np.ndarray, decides: np.nda
     first = int(core.clock[0, ROW])
     records = dynamics.run_targets(weights, decides, core.prices, core.rules, core.state[0], core.clock[0])
     earned, n = np.arange(first + 1, first + 1 + len(records)), core.n_assets + 1
-    market = core.pool.markets[0]
+    market = core.pool.markets[core.pool.market_of(first)]
     return BacktestResult(
         name=name,
         dates=core.pool.dates[earned],
@@ -135,6 +189,8 @@ def replay(name: str, core: PortfolioCore, requests: np.ndarray, decides: np.nda
         rebalanced=records[:, REBALANCED] > 0.0,
         regimes=core.prices.regime_probs[earned - 1 - core.rules.lag].argmax(axis=1),
         periods_per_year=market.periods_per_year,
+        reward_terms=records[:, TERMS:RECORD_HEAD],
+        reasons=records[:, REASON].astype(np.int64),
     )
 
 
@@ -146,31 +202,19 @@ def index_result(market: MarketData, split: str, config: PortfolioConfig) -> Bac
     :param split: the days that are to be earned
     :param config: gives the lag of the regimes
     """
-    core = _core_on(market, split, config)
+    core = _one_portfolio(market, split, config)
+    _begin(core, 0)
     n_days = int(core.clock[0, STOP] - core.clock[0, ROW]) - 1
     held = replay(market.benchmark, core, np.zeros((n_days, core.n_assets + 1)), np.zeros(n_days, dtype=np.bool_))
-    return replace(held, returns=held.benchmark_returns, weights=np.zeros_like(held.weights))
+    nothing = {"weights": np.zeros_like(held.weights), "reward_terms": None, "reasons": None}
+    return replace(held, returns=held.benchmark_returns, **nothing)
 
 
-def _core_on(market: MarketData, split: str, config: PortfolioConfig) -> PortfolioCore:
-    core = PortfolioCore(1, market, replace(config, split=split, episode_length=None))
-    start, stop = core.windows[0]
+def _one_portfolio(market: Any, split: str, config: PortfolioConfig) -> PortfolioCore:
+    return PortfolioCore(1, market, replace(config, split=split, episode_length=None))
+
+
+def _begin(core: PortfolioCore, which: int) -> None:
+    """Go to the start of the split in one of the markets."""
+    start, stop = core.windows[which]
     core.begin(0, int(start), int(stop))
-    return core
-
-
-def _play(model: BaseAlgorithm, venv: VecEnv) -> tuple[np.ndarray, np.ndarray]:
-    """Let a model act through one episode; the weights asked for by day, and on which days it decided."""
-    core = venv.unwrapped.core
-    obs, state, start = venv.reset(), None, np.ones(1, dtype=bool)
-    first, stop = (int(value) for value in core.clock[0, :2])
-    requests = np.zeros((stop - 1 - first, core.n_assets + 1))
-    decides = np.zeros(len(requests), dtype=np.bool_)
-    while True:
-        day = int(core.clock[0, ROW]) - first
-        actions, state = model.predict(obs, state=state, episode_start=start, deterministic=True)
-        obs, _, dones, _ = venv.step(actions)
-        requests[day:], decides[day] = core.requests[0], True
-        start = dones
-        if dones[0]:
-            return requests, decides

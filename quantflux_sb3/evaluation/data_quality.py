@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from quantflux_sb3.evaluation.drawing import INK, MUTED, SMALL_SIZE, TEXT_SIZE, WIDTH, new_figure
-from quantflux_sb3.evaluation.report import format_figure, heading
+from quantflux_sb3.evaluation.figures import format_figure, heading
 from quantflux_sb3.market.cleaning import FILLED, PRICED, SUSPENDED, UNLISTED
 from quantflux_sb3.market.quality import DataReport
 

@@ -78,12 +78,20 @@ def line_style(order: int) -> tuple[str, float]:
 
 def log_axis(axes: Axes) -> None:
     axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    ticks = MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    locator = LogLocator(subs=(1.0, 2.0, 5.0)) if high / low > 8.0 else FixedLocator(ticks[(ticks >= low) & (ticks <= high)])
-    axes.yaxis.set_major_locator(locator)
+    axes.yaxis.set_major_locator(FixedLocator(log_ticks(*axes.get_ylim())))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def log_ticks(low: float, high: float) -> np.ndarray:
+    """
+    :param low: lower end of a logarithmic axis, > 0
+    :param high: its upper end
+    :return: round values between them: 1, 2, 5 times powers of ten, or evenly spaced ones where the axis is short
+    """
+    wide = high / low > 8.0
+    ticks = (LogLocator(subs=(1.0, 2.0, 5.0)) if wide else MaxNLocator(7, steps=[1, 2, 2.5, 5, 10])).tick_values(low, high)
+    return ticks[(ticks >= low) & (ticks <= high)]
 
 
 def shade_regimes(axes: Axes, result: BacktestResult) -> None:

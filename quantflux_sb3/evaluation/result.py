@@ -23,6 +23,9 @@ class BacktestResult:
     :param rebalanced: whether there was a trade (n_days,)
     :param regimes: most probable regime known when the weights were decided (n_days,), index into ``REGIMES``
     :param periods_per_year: rows per year
+    :param reward_terms: what the reward of the day was made of (n_days, n_terms), in the order of ``REWARD_TERMS``; None
+        where nothing was rewarded
+    :param reasons: why there was a trade, or none (n_days,), index into ``TRADE_REASONS``; None where nobody decided
     """
 
     name: str
@@ -38,6 +41,8 @@ class BacktestResult:
     rebalanced: np.ndarray
     regimes: np.ndarray
     periods_per_year: int = 252
+    reward_terms: np.ndarray | None = None
+    reasons: np.ndarray | None = None
 
     @property
     def wealth(self) -> np.ndarray:

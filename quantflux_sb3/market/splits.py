@@ -12,10 +12,12 @@ class DateSplits:
 
     :param train_end: last training date, included (ISO)
     :param validation_end: last validation date, included (ISO)
+    :param embargo: rows after the training and after the validation years that belong to no split [days]
     """
 
     train_end: str = "2012-12-31"
     validation_end: str = "2015-12-31"
+    embargo: int = 0
 
     def __post_init__(self) -> None:
         try:
@@ -24,6 +26,8 @@ class DateSplits:
             raise ValueError(f"The dates of a split must be ISO dates such as 2012-12-31; got {self}.") from error
         if not ordered:
             raise ValueError(f"train_end must lie before validation_end; got {self.train_end} and {self.validation_end}.")
+        if isinstance(self.embargo, bool) or not isinstance(self.embargo, (int, np.integer)) or self.embargo < 0:
+            raise ValueError(f"`embargo` must be a whole number of days >= 0; got {self.embargo!r}.")
 
     @classmethod
     def by_fraction(cls, dates: np.ndarray, train: float = 0.7, validation: float = 0.1) -> "DateSplits":
@@ -50,8 +54,8 @@ class DateSplits:
         )
         bounds = {
             "train": (0, train_stop),
-            "validation": (train_stop, validation_stop),
-            "test": (validation_stop, len(dates)),
+            "validation": (train_stop + self.embargo, validation_stop),
+            "test": (validation_stop + self.embargo, len(dates)),
             "all": (0, len(dates)),
         }
         if split not in bounds:
