@@ -108,7 +108,7 @@ def test_only_plain_settings_that_differ_are_published():
     [
         ("--repo-id a/b", "one of them"),
         ("nowhere --repo-id a/b", "There is no finished run in 'nowhere'"),
-        ("-f nowhere --repo-id a/b --exp-id one", "--exp-id"),
+        ("-f nowhere --repo-id a/b --exp-id one", "exp_id"),
         ("-f nowhere --repo-id a/b", "There is no ppo model of QuantFlux-v0 in 'nowhere'"),
         ("-f LOGS --repo-id agent", "--repo-id must be ORGANIZATION/NAME; got 'agent'"),
         ("-f LOGS --repo-id a/b --out .", "There is a '.' already"),

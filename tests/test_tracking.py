@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -139,9 +140,11 @@ def test_wandb_run_is_kept_offline(tmp_path, monkeypatch, run_folder):
             agent().learn(256, callback=[EvalOnRealCallback(figures=True), tracker.callback(f"seed-{seed}/")])
         tracker.log_folder(run_folder)
     (run,) = (tmp_path / "wandb").glob("offline-run-*")
-    content = wandb_records(next(run.glob("run-*.wandb")))
-    for text in (b"learning_rate", b"seed-0/time/fps", b"seed-1/global_step", b"test/equal weight/sharpe_ratio", b"run-mine"):
-        assert text in content, text
+    expected = (b"learning_rate", b"seed-0/time/fps", b"seed-1/global_step", b"test/equal weight/sharpe_ratio", b"run-mine")
+    deadline = time.monotonic() + 30  # W&B writes in a process of its own
+    while missing := [text for text in expected if text not in wandb_records(next(run.glob("run-*.wandb")))]:
+        assert time.monotonic() < deadline, missing
+        time.sleep(0.1)
     assert len(list((run / "files" / "media" / "images").rglob("*allocation*.png"))) == 3
 
 
@@ -155,20 +158,6 @@ def test_tensorboard_shows_the_pictures(tmp_path):
     events = EventAccumulator(str(tmp_path)).Reload()
     assert set(events.Tags()["images"]) == {"validation/allocation", "validation/regimes"}
     assert "validation/sharpe_ratio" in events.Tags()["scalars"]
-
-
-def test_quantflux_run_is_tracked(mlflow_client, store, tmp_path):
-    arguments = "run --track mlflow --name tracked --synthetic.n_markets 0 --agent.total_timesteps 4096 --agent.n_seeds 2"
-    result = program(*arguments.split(), cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    (run,) = runs_of(mlflow_client, tmp_path)
-    assert run.info.run_name == "tracked" and run.data.params["agent.total_timesteps"] == "4096"
-    metrics = json.loads((tmp_path / "runs" / "tracked" / "metrics.json").read_text())
-    assert run.data.metrics["test/agent/sharpe_ratio"] == pytest.approx(metrics["test"]["agent"]["sharpe_ratio"])
-    for seed in (0, 1):
-        assert len(mlflow_client.get_metric_history(run.info.run_id, f"seed-{seed}/time/total_timesteps")) == 4
-    names = {info.path for info in mlflow_client.list_artifacts(run.info.run_id)}
-    assert names >= {"metrics.json", "config.yml", "report.html", "model.zip", "allocation.png"}
 
 
 def test_quantflux_train_hands_over_to_rl_zoo3s_tracking(tmp_path):
