@@ -87,11 +87,8 @@ def test_video_of_an_agent(logs, tmp_path, monkeypatch):
     imageio = pytest.importorskip("imageio.v3")
     shutil.copytree(logs, tmp_path / "logs")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        "record_video --env QuantFlux-v0 --algo ppo -f logs -o videos -n 5 --env-kwargs split:'validation'".split(),
-    )
+    command = "record_video --env QuantFlux-v0 --algo ppo -f logs -o videos -n 5 --env-kwargs split:'validation'"
+    monkeypatch.setattr(sys, "argv", command.split())
     runpy.run_module("rl_zoo3.record_video", run_name="__main__")
     (video,) = (tmp_path / "videos").glob("*.mp4")
     frames = imageio.imread(video, plugin="FFMPEG")
