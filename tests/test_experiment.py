@@ -60,8 +60,8 @@ def test_same_seed_gives_byte_identical_metrics(folder):
 def test_everything_promised_is_there(folder):
     names = {path.name for path in (folder / "one").iterdir()}
     assert names >= {
-        "metrics.json", "report.html", "model.zip", "generator", "config.yml", "versions.json", "timings.json", "daily.parquet",
-        *(f"{name}.png" for name in PICTURES),
+        "metrics.json", "report.html", "model.zip", "generator", "config.yml", "versions.json", "timings.json",
+        "daily.parquet", *(f"{name}.png" for name in PICTURES),
     }  # fmt: skip
     assert not [name for name in names if name.startswith(".partial")]
 
