@@ -3,7 +3,8 @@ Corrections after the network, one set per kind of condition; :mod:`quantflux_sb
 
 Paths: linear dependence on the conditions, then optimal-transport maps of the covariance among series, per cosine mode of
 a window, then quantiles of the window's level and of all points, then gains of slow, medium and fast parts. Daily
-parts: drift per regime, and how far slow moves stray in it. Returns: correlation by optimal transport and quantiles, in
+parts: drift per regime, how far slow moves stray in it, and what the size of a day's return takes from the days before (phi)
+and from the other series (coupling). Returns: correlation by optimal transport and quantiles, in
 turn. A path's first window and those that continue it have maps of their own, because the network draws them differently.
 Maps act pointwise or in overlapping windows that are blended, so that long paths have no seams. Marginals, correlations
 and autocorrelations on the training years match by construction afterwards: judge a generator on held-out years too.
@@ -199,19 +200,23 @@ class Calibration:
     :param paths: of the network's paths
     :param drift: further drift of the market's daily part per regime, then per its share of the days around (2 * n_regimes,)
     :param strays: change of the slow part of the market's daily part, per regime that lasts (n_regimes,)
+    :param phi_weights: see :class:`Representation`, as generated paths need them (n_series, 2 * LAG_DAYS)
+    :param coupling: effect of the size of series k on the log scale of series j > k (n_series, n_series)
     :param returns: of the decoded returns
     """
 
     paths: PathCalibration
     drift: np.ndarray
     strays: np.ndarray
+    phi_weights: np.ndarray
+    coupling: np.ndarray
     returns: ReturnCalibration
 
     def arrays(self) -> dict[str, np.ndarray]:
         """:return: everything by name, for safetensors"""
         parts = {"paths": self.paths, "returns": self.returns}
         named = {f"{p}.{f.name}": getattr(part, f.name) for p, part in parts.items() for f in fields(part)}
-        return named | {"drift": self.drift, "strays": self.strays}
+        return named | {name: getattr(self, name) for name in _PLAIN}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Calibration":
@@ -222,7 +227,10 @@ class Calibration:
             kind(**{f.name: arrays[f"{name}.{f.name}"] for f in fields(kind)})
             for name, kind in (("paths", PathCalibration), ("returns", ReturnCalibration))
         )
-        return cls(paths, arrays["drift"], arrays["strays"], returns)
+        return cls(paths, returns=returns, **{name: arrays[name] for name in _PLAIN})
+
+
+_PLAIN = ("drift", "strays", "phi_weights", "coupling")
 
 
 def by_position(sets: list[np.ndarray], length: int) -> list[np.ndarray]:

@@ -35,7 +35,8 @@ class GeneratorConfig:
     :param num_train_timesteps: of the noise schedule
     :param num_inference_steps: of sampling with DPM-Solver++
     :param guidance_scale: weight of the conditions in sampling; 1 is plain conditional sampling
-    :param n_calibration_samples: windows drawn without conditions to calibrate on; half as many for each kind of condition
+    :param n_calibration_samples: windows drawn without conditions to calibrate on, and half as many again for the last maps;
+        half as many for each kind of condition
     :raises ValueError: if the values cannot work together
     """
 
@@ -58,7 +59,7 @@ class GeneratorConfig:
     volatility_jitter: float = 0.1
     path_scale: float = 0.6
     num_train_timesteps: int = 1000
-    num_inference_steps: int = 8
+    num_inference_steps: int = 6
     guidance_scale: float = 1.0
     n_calibration_samples: int = 3600
 

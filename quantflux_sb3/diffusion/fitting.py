@@ -27,21 +27,23 @@ from quantflux_sb3.regimes import REGIMES, TRADING_DAYS
 
 #: Training windows that paths are compared with.
 N_REAL = 5000
-#: Drawn paths: windows of each, and paths for each of the config's samples.
-SETS = ((1, 2 / 3), (3, 1 / 9))
+#: Drawn paths: windows of each, and paths for each of the config's samples. Then more of them for the first kind, which only
+#: the maps of paths and the last map of returns are fitted on: without conditions, few windows are crises, and many decide.
+SETS = ((1, 1 / 2), (3, 1 / 6))
+MORE_SETS = ((1, 1.0), (3, 1 / 6))
 #: The fewest paths of a set; crises are rare, and a table of quantiles without one is wrong.
 LEAST_PATHS = 150
 #: Rounds of moving all corrections together, of the first kind of condition and of those that start from it, and of
 #: (correlation map, quantile map) on returns at their end.
 MATCH_ROUNDS, LATER_ROUNDS, RETURN_ROUNDS = 6, 3, 3
 #: Lags at which the autocorrelation of absolute returns is compared [days]; those up to 20 count in full.
-ACF_LAGS = np.array([1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 25, 30, 40])
+ACF_LAGS = np.array([*range(1, 21), 25, 30, 40])
 ACF_WEIGHTS = np.where(ACF_LAGS <= 20, 1.0, 0.5)
 #: Part of a gap that a round closes; the same, ridge and bounds of the gains.
 RATE, GAIN_RATE, GAIN_RIDGE, GAIN_BOUNDS = 0.7, 0.8, 0.005, (0.5, 1.6)
 #: Windows drawn per regime that lasts, and for each setting of the volatility dial, for each of the config's samples (half
 #: as many for a setting with a regime).
-PURE_SHARE, DIAL_SHARE = 1 / 25, 1 / 24
+PURE_SHARE, DIAL_SHARE = 1 / 25, 1 / 40
 #: The fewest training windows in a regime that say something about its returns.
 LEAST_PURE = 50
 #: Share of a window's days that must lie in a regime for it to be one of that regime.
@@ -61,8 +63,7 @@ def calibrate(
     fit = _Fit(windows, sampler, rng, torch.Generator().manual_seed(int(rng.integers(2**62))))
     calibrations: list[Calibration] = []
     for kind in range(len(KINDS)):
-        state, calibration = fit.one_kind(state, kind, calibrations[-1] if kind else None)
-        calibrations.append(calibration)
+        calibrations.append(fit.one_kind(state, kind, calibrations[-1] if kind else None))
     return fit.dial(replace(state, calibrations=tuple(calibrations)))
 
 
@@ -90,7 +91,7 @@ class _Drawn:
     def decode(self, state: GeneratorState, calibration: Calibration) -> np.ndarray:
         """Log returns before their last maps (n, n_days, n_series)."""
         blocks = calibration.paths.compose(self.bands)
-        return state.decode(blocks, self.innovations, self.conditions.regimes, calibration.drift, calibration.strays)
+        return state.decode(blocks, self.innovations, self.conditions.regimes, calibration)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,51 +116,51 @@ class _Fit:
     rng: np.random.Generator
     generator: torch.Generator
 
-    def one_kind(self, state: GeneratorState, kind: int, before: Calibration | None) -> tuple[GeneratorState, Calibration]:
+    def one_kind(self, state: GeneratorState, kind: int, before: Calibration | None) -> Calibration:
         """
         :param before: calibration of the kind before, to start from
-        :return: the state, whose shared parts are moved with the first kind only, and the kind's calibration
         """
         windows, config = self.windows, state.config
         n = config.n_calibration_samples if kind == 0 else config.n_calibration_samples // 2
-        rows = [windows.spread_rows(self.rng, max(int(n * share), LEAST_PATHS), k * config.window) for k, share in SETS]
+        sets = SETS if kind else SETS + MORE_SETS
+        rows = [windows.spread_rows(self.rng, max(int(n * share), LEAST_PATHS), k * config.window) for k, share in sets]
         conditions = [windows.conditions(days, kind) for days in rows]
         raw = [self.sampler.sample(one.maps, self.generator) for one in conditions]
         real_rows = windows.spread_rows(self.rng, N_REAL, config.window)
         real = windows.paths(real_rows, self.rng), windows.conditions(real_rows, kind).maps
         paths = PathCalibration.fit([(x, one.maps) for x, one in zip(raw, conditions, strict=True)], *real)
-        drawn = [_Drawn.of(state, paths, x, one, self.rng) for x, one in zip(raw, conditions, strict=True)]
+        everything = [_Drawn.of(state, paths, x, one, self.rng) for x, one in zip(raw, conditions, strict=True)]
+        drawn = everything[: len(SETS)]
         bands = by_position([one.bands.transpose(1, 2, 0, 3) for one in drawn], config.n_blocks)
         shapes = [_autocovariances(part.transpose(2, 0, 1, 3)) for part in bands]
         if before is None:
-            calibration = Calibration(paths, np.zeros(2 * len(REGIMES)), np.zeros(len(REGIMES)), None)
+            phi_weights = state.representation.phi_weights
+            calibration = Calibration(paths, *_NO_DRIFT, phi_weights, np.zeros((len(phi_weights),) * 2), None)
         else:
             calibration = replace(before, paths=replace(paths, gains=before.paths.gains))
         pure = self._pure(state, paths, kind) if drawn[0].conditions.regimes.any() else None
         for _ in range(MATCH_ROUNDS if before is None else LATER_ROUNDS):
-            state, calibration = self._round(state, calibration, drawn, shapes, rows, pure)
-        logs = by_position([one.decode(state, calibration) for one in drawn], config.window)
-        return state, replace(calibration, returns=ReturnCalibration.fit(logs, windows.logs[None], RETURN_ROUNDS))
+            calibration = self._round(state, calibration, drawn, shapes, rows[: len(SETS)], pure)
+        logs = by_position([one.decode(state, calibration) for one in everything], config.window)
+        return replace(calibration, returns=ReturnCalibration.fit(logs, windows.logs[None], RETURN_ROUNDS))
 
     def _round(
         self, state: GeneratorState, calibration: Calibration, drawn: list[_Drawn], shapes: list[np.ndarray],
         rows: list[np.ndarray], pure: _Pure | None,
-    ) -> tuple[GeneratorState, Calibration]:  # fmt: skip
+    ) -> Calibration:  # fmt: skip
         window = state.config.window
         decoded = [one.decode(state, calibration) for one in drawn]
         returns = ReturnCalibration.fit(by_position(decoded, window), self.windows.logs[None], 1)
         logs = [returns.apply(one, window) for one in decoded]
         positions = by_position(logs, window)
         acfs = [absolute_acf(part, ACF_LAGS) for part in positions]
-        # 1. what all kinds share
-        if drawn[0].conditions.kind == 0:
-            state = self._move_shared(state, positions[0], acfs[0])
-        # 2. clustering
+        # 1. sizes given other series and the days before, then clustering
+        calibration = self._move_sizes(calibration, positions[0], acfs[0])
         gains = _moved_gains(calibration.paths.gains, shapes, acfs, self._real_acf)
         calibration = replace(calibration, paths=replace(calibration.paths, gains=gains), returns=returns)
         if pure is None:
-            return state, calibration
-        # 3. drift per regime, and the spread of a window's return in one that lasts
+            return calibration
+        # 2. drift per regime, and the spread of a window's return in one that lasts
         market, real, one_hot = (
             by_position(sets, window)[0]
             for sets in (
@@ -168,18 +169,19 @@ class _Fit:
             )
         )  # fmt: skip
         drift = calibration.drift + drift_gap(market, real, market.std(), one_hot)
-        return state, _match_pure(state, replace(calibration, drift=drift), pure)
+        return _match_pure(state, replace(calibration, drift=drift), pure)
 
-    def _move_shared(self, state: GeneratorState, logs: np.ndarray, acf: np.ndarray) -> GeneratorState:
+    def _move_sizes(self, calibration: Calibration, logs: np.ndarray, acf: np.ndarray) -> Calibration:
         """Dependence of one series' size on another's size, and of sizes on the last returns."""
-        whole = self.windows.logs[None]
-        coupling = state.daily.coupling + RATE * size_gap(logs, whole)
-        weights = state.representation.phi_weights.copy()
-        weights[:, :LEVERAGE_LAGS] += RATE * (leverage(whole) - leverage(logs))[:, None]
-        days = np.arange(1, LAG_DAYS + 1)
-        weights[:, LAG_DAYS:] += RATE * np.stack([np.interp(days, ACF_LAGS, gap) for gap in (self._real_acf - acf).T])
-        representation = replace(state.representation, phi_weights=weights)
-        return replace(state, daily=state.daily.with_coupling(coupling), representation=representation)
+        coupling = calibration.coupling + RATE * size_gap(logs, self.windows.logs[None])
+        weights = calibration.phi_weights.copy()
+        weights[:, :LEVERAGE_LAGS] += RATE * (self._real_leverage - leverage(logs))[:, None]
+        weights[:, LAG_DAYS:] += RATE * (self._real_acf - acf)[:LAG_DAYS].T
+        return replace(calibration, coupling=coupling, phi_weights=weights)
+
+    @cached_property
+    def _real_leverage(self) -> np.ndarray:
+        return leverage(self.windows.logs[None])
 
     @cached_property
     def _real_acf(self) -> np.ndarray:
@@ -217,6 +219,9 @@ class _Fit:
             gap = logs - np.log(market.std(axis=1) * np.sqrt(TRADING_DAYS))
             missed[setting] = np.polyval(np.polyfit(logs, gap, 2), logs)  # smooth: each setting alone is a noisy figure
         return replace(state, volatility_scale=replace(state.volatility_scale, dial=missed))
+
+
+_NO_DRIFT = np.zeros(2 * len(REGIMES)), np.zeros(len(REGIMES))
 
 
 def drift_gap(market: np.ndarray, real: np.ndarray, volatility: float, one_hot: np.ndarray) -> np.ndarray:
