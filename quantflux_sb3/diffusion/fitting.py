@@ -27,20 +27,23 @@ from quantflux_sb3.regimes import REGIMES, TRADING_DAYS
 
 #: Training windows that paths are compared with.
 N_REAL = 5000
-#: Drawn paths: windows of each, and paths for each of the config's samples. Then more of them for the first kind, which only
-#: the maps of paths and the last map of returns are fitted on: without conditions, few windows are crises, and many decide.
+#: Drawn paths: windows of each, and paths for each of the config's samples. Then more of them for the first kind: without
+#: conditions few windows are crises, and these decide about correlations and clustering.
 SETS = ((1, 1 / 2), (3, 1 / 6))
-MORE_SETS = ((1, 1.0), (3, 1 / 6))
+MORE_SETS = ((1, 4 / 5), (3, 1 / 10))
 #: The fewest paths of a set; crises are rare, and a table of quantiles without one is wrong.
 LEAST_PATHS = 150
-#: Rounds of moving all corrections together, of the first kind of condition and of those that start from it, and of
-#: (correlation map, quantile map) on returns at their end.
-MATCH_ROUNDS, LATER_ROUNDS, RETURN_ROUNDS = 6, 3, 3
+#: Rounds of moving all corrections together, of the first kind of condition and of those that start from it; how many more
+#: of the first kind's look at the further paths as well; rounds of (correlation map, quantile map) on returns at their end.
+MATCH_ROUNDS, LATER_ROUNDS, WIDE_ROUNDS, RETURN_ROUNDS = 4, 3, 2, 3
 #: Lags at which the autocorrelation of absolute returns is compared [days]; those up to 20 count in full.
 ACF_LAGS = np.array([*range(1, 21), 25, 30, 40])
 ACF_WEIGHTS = np.where(ACF_LAGS <= 20, 1.0, 0.5)
-#: Part of a gap that a round closes; the same, ridge and bounds of the gains.
-RATE, GAIN_RATE, GAIN_RIDGE, GAIN_BOUNDS = 0.7, 0.8, 0.005, (0.5, 1.6)
+#: Change per gap and round: in general, of the weights per lag (the gains close the same gap), and of the coupling, which
+#: moves a correlation by little.
+RATE, LAG_RATE, COUPLING_RATE = 0.7, 0.5, 1.5
+#: The same, ridge and bounds of the gains.
+GAIN_RATE, GAIN_RIDGE, GAIN_BOUNDS = 0.8, 0.005, (0.5, 1.6)
 #: Windows drawn per regime that lasts, and for each setting of the volatility dial, for each of the config's samples (half
 #: as many for a setting with a regime).
 PURE_SHARE, DIAL_SHARE = 1 / 25, 1 / 40
@@ -129,25 +132,22 @@ class _Fit:
         real_rows = windows.spread_rows(self.rng, N_REAL, config.window)
         real = windows.paths(real_rows, self.rng), windows.conditions(real_rows, kind).maps
         paths = PathCalibration.fit([(x, one.maps) for x, one in zip(raw, conditions, strict=True)], *real)
-        everything = [_Drawn.of(state, paths, x, one, self.rng) for x, one in zip(raw, conditions, strict=True)]
-        drawn = everything[: len(SETS)]
-        bands = by_position([one.bands.transpose(1, 2, 0, 3) for one in drawn], config.n_blocks)
-        shapes = [_autocovariances(part.transpose(2, 0, 1, 3)) for part in bands]
+        drawn = [_Drawn.of(state, paths, x, one, self.rng) for x, one in zip(raw, conditions, strict=True)]
         if before is None:
             phi_weights = state.representation.phi_weights
             calibration = Calibration(paths, *_NO_DRIFT, phi_weights, np.zeros((len(phi_weights),) * 2), None)
         else:
             calibration = replace(before, paths=replace(paths, gains=before.paths.gains))
         pure = self._pure(state, paths, kind) if drawn[0].conditions.regimes.any() else None
-        for _ in range(MATCH_ROUNDS if before is None else LATER_ROUNDS):
-            calibration = self._round(state, calibration, drawn, shapes, rows[: len(SETS)], pure)
-        logs = by_position([one.decode(state, calibration) for one in everything], config.window)
+        rounds = [len(SETS)] * (LATER_ROUNDS if kind else MATCH_ROUNDS) + [len(sets)] * (0 if kind else WIDE_ROUNDS)
+        for n_sets in rounds:
+            calibration = self._round(state, calibration, drawn[:n_sets], rows[:n_sets], pure)
+        logs = by_position([one.decode(state, calibration) for one in drawn], config.window)
         return replace(calibration, returns=ReturnCalibration.fit(logs, windows.logs[None], RETURN_ROUNDS))
 
     def _round(
-        self, state: GeneratorState, calibration: Calibration, drawn: list[_Drawn], shapes: list[np.ndarray],
-        rows: list[np.ndarray], pure: _Pure | None,
-    ) -> Calibration:  # fmt: skip
+        self, state: GeneratorState, calibration: Calibration, drawn: list[_Drawn], rows: list[np.ndarray], pure: _Pure | None
+    ) -> Calibration:
         window = state.config.window
         decoded = [one.decode(state, calibration) for one in drawn]
         returns = ReturnCalibration.fit(by_position(decoded, window), self.windows.logs[None], 1)
@@ -156,6 +156,7 @@ class _Fit:
         acfs = [absolute_acf(part, ACF_LAGS) for part in positions]
         # 1. sizes given other series and the days before, then clustering
         calibration = self._move_sizes(calibration, positions[0], acfs[0])
+        shapes = [_autocovariances(part) for part in _bands_by_position(drawn, state.config.n_blocks)]
         gains = _moved_gains(calibration.paths.gains, shapes, acfs, self._real_acf)
         calibration = replace(calibration, paths=replace(calibration.paths, gains=gains), returns=returns)
         if pure is None:
@@ -173,10 +174,10 @@ class _Fit:
 
     def _move_sizes(self, calibration: Calibration, logs: np.ndarray, acf: np.ndarray) -> Calibration:
         """Dependence of one series' size on another's size, and of sizes on the last returns."""
-        coupling = calibration.coupling + RATE * size_gap(logs, self.windows.logs[None])
+        coupling = calibration.coupling + COUPLING_RATE * size_gap(logs, self.windows.logs[None])
         weights = calibration.phi_weights.copy()
         weights[:, :LEVERAGE_LAGS] += RATE * (self._real_leverage - leverage(logs))[:, None]
-        weights[:, LAG_DAYS:] += RATE * (self._real_acf - acf)[:LAG_DAYS].T
+        weights[:, LAG_DAYS:] += LAG_RATE * (self._real_acf - acf)[:LAG_DAYS].T
         return replace(calibration, coupling=coupling, phi_weights=weights)
 
     @cached_property
@@ -269,6 +270,12 @@ def _moved_gains(gains: np.ndarray, shapes: list[np.ndarray], found: list[np.nda
             change = np.linalg.solve(effect.T @ effect + ridge, effect.T @ gap)
             moved[position, :, series] = np.clip(np.sqrt(np.maximum(squares + GAIN_RATE * change, 0.0)), *GAIN_BOUNDS)
     return moved
+
+
+def _bands_by_position(drawn: list[_Drawn], n_blocks: int) -> list[np.ndarray]:
+    """Bands of all first windows, and of all later ones (n_bands, n, n_blocks, n_channels)."""
+    sets = by_position([one.bands.transpose(1, 2, 0, 3) for one in drawn], n_blocks)
+    return [part.transpose(2, 0, 1, 3) for part in sets]
 
 
 def _autocovariances(bands: np.ndarray) -> np.ndarray:
