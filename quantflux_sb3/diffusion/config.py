@@ -59,9 +59,9 @@ class GeneratorConfig:
     volatility_jitter: float = 0.1
     path_scale: float = 0.6
     num_train_timesteps: int = 1000
-    num_inference_steps: int = 6
+    num_inference_steps: int = 8
     guidance_scale: float = 1.0
-    n_calibration_samples: int = 3600
+    n_calibration_samples: int = 3000
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(int(width) for width in self.channels))
