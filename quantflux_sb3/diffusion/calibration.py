@@ -15,7 +15,6 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from scipy.fft import dct, idct
 
-from quantflux_sb3.diffusion.config import BLOCK_DAYS
 from quantflux_sb3.diffusion.quantiles import match_quantiles, quantile_table, transport_map
 from quantflux_sb3.diffusion.smoothing import around_mean
 from quantflux_sb3.regimes import REGIMES
@@ -210,7 +209,18 @@ class Calibration:
     strays: np.ndarray
     phi_weights: np.ndarray
     coupling: np.ndarray
-    returns: ReturnCalibration
+    returns: ReturnCalibration | None
+
+    @classmethod
+    def uncorrected(cls, paths: PathCalibration, phi_weights: np.ndarray) -> "Calibration":
+        """
+        Where fitting begins.
+
+        :param paths: of the network's paths
+        :param phi_weights: of the training market (n_series, 2 * LAG_DAYS)
+        """
+        n_series, n_regimes = len(phi_weights), len(REGIMES)
+        return cls(paths, np.zeros(2 * n_regimes), np.zeros(n_regimes), phi_weights, np.zeros((n_series, n_series)), None)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """:return: everything by name, for safetensors"""
@@ -242,22 +252,6 @@ def by_position(sets: list[np.ndarray], length: int) -> list[np.ndarray]:
     first = [values[:, :length] for values in sets]
     later = [values[:, start : start + length] for values in sets for start in range(length, values.shape[1], length)]
     return [np.concatenate(first), np.concatenate(later)]
-
-
-def drift_inputs(one_hot: np.ndarray) -> np.ndarray:
-    """
-    :param one_hot: regime per day (n, n_days, n_regimes); zero if not given
-    :return: regime of the day, and the same times its share of the days around (n, n_days, 2 * n_regimes)
-    """
-    return np.concatenate([one_hot, one_hot * around_mean(one_hot, AROUND_BLOCKS * BLOCK_DAYS)], axis=-1)
-
-
-def lasting(one_hot: np.ndarray) -> np.ndarray:
-    """
-    :param one_hot: regime per day (n, n_days, n_regimes); zero if not given
-    :return: the same, less where the days around are of other regimes
-    """
-    return one_hot * around_mean(one_hot, AROUND_BLOCKS * BLOCK_DAYS) ** 2
 
 
 def path_bands(paths: np.ndarray) -> np.ndarray:

@@ -26,6 +26,8 @@ from quantflux_sb3.diffusion.smoothing import (
 SHIFTS = (-16, -8, -4, 0, 4, 8, 16)
 #: Days to each side over which the slow part of the market's noise is taken.
 SLOW_DAYS = 32
+#: Days to each side over which a regime's share of the days around is taken.
+AROUND_DAYS = 32
 #: Bound of the log scale that coupling gives.
 COUPLING_BOUND = 0.6
 MEAN_ABSOLUTE = float(np.sqrt(2.0 / np.pi))
@@ -100,6 +102,22 @@ class DailyModel:
             market = market + strays * around_mean(market[..., None], SLOW_DAYS)[..., 0]
         mixed = np.concatenate([(market + shift)[..., None], innovations[..., 1:]], axis=-1) @ self.mixing.T
         return _couple(mixed, coupling)
+
+
+def regime_inputs(one_hot: np.ndarray) -> np.ndarray:
+    """
+    :param one_hot: regime per day (n, n_days, n_regimes); zero if not given
+    :return: regime of the day, and the same times its share of the days around (n, n_days, 2 * n_regimes)
+    """
+    return np.concatenate([one_hot, one_hot * around_mean(one_hot, AROUND_DAYS)], axis=-1)
+
+
+def lasting(one_hot: np.ndarray) -> np.ndarray:
+    """
+    :param one_hot: regime per day (n, n_days, n_regimes); zero if not given
+    :return: the same, less where the days around are of other regimes
+    """
+    return one_hot * around_mean(one_hot, AROUND_DAYS) ** 2
 
 
 def _couple(noise: np.ndarray, coupling: np.ndarray) -> np.ndarray:

@@ -9,15 +9,10 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from quantflux_sb3.diffusion.calibration import (
-    Calibration,
-    PathCalibration,
-    ReturnCalibration,
-    by_position,
-    drift_inputs,
-)
+from quantflux_sb3.diffusion.calibration import Calibration, PathCalibration, ReturnCalibration, by_position
 from quantflux_sb3.diffusion.conditions import DIAL_VOLATILITIES, KINDS, Conditions, build_conditions
 from quantflux_sb3.diffusion.config import BLOCK_DAYS
+from quantflux_sb3.diffusion.daily import regime_inputs
 from quantflux_sb3.diffusion.representation import LAG_DAYS
 from quantflux_sb3.diffusion.sampling import PathSampler
 from quantflux_sb3.diffusion.state import GeneratorState
@@ -134,8 +129,7 @@ class _Fit:
         paths = PathCalibration.fit([(x, one.maps) for x, one in zip(raw, conditions, strict=True)], *real)
         drawn = [_Drawn.of(state, paths, x, one, self.rng) for x, one in zip(raw, conditions, strict=True)]
         if before is None:
-            phi_weights = state.representation.phi_weights
-            calibration = Calibration(paths, *_NO_DRIFT, phi_weights, np.zeros((len(phi_weights),) * 2), None)
+            calibration = Calibration.uncorrected(paths, state.representation.phi_weights)
         else:
             calibration = replace(before, paths=replace(paths, gains=before.paths.gains))
         pure = self._pure(state, paths, kind) if drawn[0].conditions.regimes.any() else None
@@ -222,9 +216,6 @@ class _Fit:
         return replace(state, volatility_scale=replace(state.volatility_scale, dial=missed))
 
 
-_NO_DRIFT = np.zeros(2 * len(REGIMES)), np.zeros(len(REGIMES))
-
-
 def drift_gap(market: np.ndarray, real: np.ndarray, volatility: float, one_hot: np.ndarray) -> np.ndarray:
     """
     Change of drift that gives the benchmark its mean returns per regime, to first order.
@@ -233,9 +224,9 @@ def drift_gap(market: np.ndarray, real: np.ndarray, volatility: float, one_hot: 
     :param real: of the training windows under the same conditions (n, n_days)
     :param volatility: daily, of the generated ones
     :param one_hot: regime per day (n, n_days, n_regimes)
-    :return: weights on :func:`drift_inputs` (2 * n_regimes,) [standard deviations per day]
+    :return: weights on :func:`regime_inputs` (2 * n_regimes,) [standard deviations per day]
     """
-    inputs = drift_inputs(one_hot).reshape(-1, 2 * one_hot.shape[-1])
+    inputs = regime_inputs(one_hot).reshape(-1, 2 * one_hot.shape[-1])
     return np.linalg.pinv(volatility * (inputs.T @ inputs), rcond=1e-6) @ (inputs.T @ (real - market).reshape(-1))
 
 

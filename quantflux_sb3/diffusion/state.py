@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from quantflux_sb3.diffusion.calibration import Calibration, drift_inputs, lasting
+from quantflux_sb3.diffusion.calibration import Calibration
 from quantflux_sb3.diffusion.conditions import KINDS, Conditions, VolatilityScale
 from quantflux_sb3.diffusion.config import GeneratorConfig
-from quantflux_sb3.diffusion.daily import DailyModel
+from quantflux_sb3.diffusion.daily import DailyModel, lasting, regime_inputs
 from quantflux_sb3.diffusion.representation import Representation
 from quantflux_sb3.diffusion.smoothing import NOISE_REACH, block_means, upsample
 from quantflux_sb3.market.data import MarketData
@@ -142,7 +142,7 @@ class GeneratorState:
         """
         paths = upsample(blocks[..., :-1], self.representation.taps)
         trend = upsample(blocks[..., -1:], self.daily.trend_taps)[..., 0]
-        shift, strays = drift_inputs(one_hot) @ calibration.drift, lasting(one_hot) @ calibration.strays
+        shift, strays = regime_inputs(one_hot) @ calibration.drift, lasting(one_hot) @ calibration.strays
         noise = self.daily.sample(paths, trend, shift, strays, innovations, calibration.coupling)
         return self.representation.decode(paths, noise, calibration.phi_weights)
 
