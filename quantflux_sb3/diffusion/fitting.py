@@ -24,8 +24,8 @@ from quantflux_sb3.regimes import REGIMES, TRADING_DAYS
 N_REAL = 5000
 #: Drawn paths: windows of each, and paths for each of the config's samples. Then more of them for the first kind: without
 #: conditions few windows are crises, and these decide about correlations and clustering.
-SETS = ((1, 1 / 2), (3, 1 / 6))
-MORE_SETS = ((1, 4 / 5), (3, 1 / 10))
+SETS = ((1, 1 / 2), (5, 1 / 10))
+MORE_SETS = ((1, 4 / 5), (5, 1 / 16))
 #: The fewest paths of a set; crises are rare, and a table of quantiles without one is wrong.
 LEAST_PATHS = 150
 #: Rounds of moving all corrections together, of the first kind of condition and of those that start from it; how many more
@@ -60,8 +60,12 @@ def calibrate(
     """
     fit = _Fit(windows, sampler, rng, torch.Generator().manual_seed(int(rng.integers(2**62))))
     calibrations: list[Calibration] = []
+    logs: list[np.ndarray] = []
     for kind in range(len(KINDS)):
-        calibrations.append(fit.one_kind(state, kind, calibrations[-1] if kind else None))
+        calibration, decoded = fit.one_kind(state, kind, calibrations[-1] if kind else None)
+        calibrations, logs = [*calibrations, calibration], logs + decoded
+    # Without conditions few windows are crises: the other kinds, drawn under those of the training years, help to match them.
+    calibrations[0] = replace(calibrations[0], returns=fit.returns(logs, RETURN_ROUNDS))
     return fit.dial(replace(state, calibrations=tuple(calibrations)))
 
 
@@ -114,9 +118,10 @@ class _Fit:
     rng: np.random.Generator
     generator: torch.Generator
 
-    def one_kind(self, state: GeneratorState, kind: int, before: Calibration | None) -> Calibration:
+    def one_kind(self, state: GeneratorState, kind: int, before: Calibration | None) -> tuple[Calibration, list[np.ndarray]]:
         """
         :param before: calibration of the kind before, to start from
+        :return: the kind's calibration, and the log returns that its last map was fitted on
         """
         windows, config = self.windows, state.config
         n = config.n_calibration_samples if kind == 0 else config.n_calibration_samples // 2
@@ -128,29 +133,36 @@ class _Fit:
         real = windows.paths(real_rows, self.rng), windows.conditions(real_rows, kind).maps
         paths = PathCalibration.fit([(x, one.maps) for x, one in zip(raw, conditions, strict=True)], *real)
         drawn = [_Drawn.of(state, paths, x, one, self.rng) for x, one in zip(raw, conditions, strict=True)]
-        if before is None:
-            calibration = Calibration.uncorrected(paths, state.representation.phi_weights)
-        else:
+        calibration = Calibration.uncorrected(paths, state.representation.phi_weights)
+        if before is not None:
             calibration = replace(before, paths=replace(paths, gains=before.paths.gains))
         pure = self._pure(state, paths, kind) if drawn[0].conditions.regimes.any() else None
         rounds = [len(SETS)] * (LATER_ROUNDS if kind else MATCH_ROUNDS) + [len(sets)] * (0 if kind else WIDE_ROUNDS)
         for n_sets in rounds:
             calibration = self._round(state, calibration, drawn[:n_sets], rows[:n_sets], pure)
-        logs = by_position([one.decode(state, calibration) for one in drawn], config.window)
-        return replace(calibration, returns=ReturnCalibration.fit(logs, windows.logs[None], RETURN_ROUNDS))
+        logs = [one.decode(state, calibration) for one in drawn]
+        return replace(calibration, returns=self.returns(logs, RETURN_ROUNDS)), logs
+
+    def returns(self, logs: list[np.ndarray], n_rounds: int) -> ReturnCalibration:
+        """
+        :param logs: decoded log returns of whole paths (n, n_days, n_series) each
+        """
+        positions = by_position(logs, self.windows.state.config.window)
+        return ReturnCalibration.fit(positions, self.windows.logs[None], n_rounds)
 
     def _round(
         self, state: GeneratorState, calibration: Calibration, drawn: list[_Drawn], rows: list[np.ndarray], pure: _Pure | None
     ) -> Calibration:
         window = state.config.window
         decoded = [one.decode(state, calibration) for one in drawn]
-        returns = ReturnCalibration.fit(by_position(decoded, window), self.windows.logs[None], 1)
+        returns = self.returns(decoded, 1)
         logs = [returns.apply(one, window) for one in decoded]
         positions = by_position(logs, window)
         acfs = [absolute_acf(part, ACF_LAGS) for part in positions]
         # 1. sizes given other series and the days before, then clustering
         calibration = self._move_sizes(calibration, positions[0], acfs[0])
-        shapes = [_autocovariances(part) for part in _bands_by_position(drawn, state.config.n_blocks)]
+        bands = by_position([one.bands.transpose(1, 2, 0, 3) for one in drawn], state.config.n_blocks)
+        shapes = [_autocovariances(part.transpose(2, 0, 1, 3)) for part in bands]
         gains = _moved_gains(calibration.paths.gains, shapes, acfs, self._real_acf)
         calibration = replace(calibration, paths=replace(calibration.paths, gains=gains), returns=returns)
         if pure is None:
@@ -261,12 +273,6 @@ def _moved_gains(gains: np.ndarray, shapes: list[np.ndarray], found: list[np.nda
             change = np.linalg.solve(effect.T @ effect + ridge, effect.T @ gap)
             moved[position, :, series] = np.clip(np.sqrt(np.maximum(squares + GAIN_RATE * change, 0.0)), *GAIN_BOUNDS)
     return moved
-
-
-def _bands_by_position(drawn: list[_Drawn], n_blocks: int) -> list[np.ndarray]:
-    """Bands of all first windows, and of all later ones (n_bands, n, n_blocks, n_channels)."""
-    sets = by_position([one.bands.transpose(1, 2, 0, 3) for one in drawn], n_blocks)
-    return [part.transpose(2, 0, 1, 3) for part in sets]
 
 
 def _autocovariances(bands: np.ndarray) -> np.ndarray:
