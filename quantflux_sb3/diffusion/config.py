@@ -11,7 +11,7 @@ MIN_TRAIN_DAYS = 750
 @dataclass(frozen=True)
 class GeneratorConfig:
     """
-    How a generator is built and trained. The defaults take about 25 s on one core for an index and six stocks.
+    How a generator is built and trained. The defaults take half a minute at most on one core for an index and six stocks.
 
     :param window: days of a path that are drawn at once
     :param history_days: days to each side of them that the network sees as well. Those before the window are given when a

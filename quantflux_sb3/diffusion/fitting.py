@@ -42,8 +42,8 @@ GAIN_RATE, GAIN_RIDGE, GAIN_BOUNDS = 0.8, 0.005, (0.5, 1.6)
 #: Windows drawn per regime that lasts, and for each setting of the volatility dial, for each of the config's samples (half
 #: as many for a setting with a regime).
 PURE_SHARE, DIAL_SHARE = 1 / 25, 1 / 40
-#: The fewest training windows in a regime that say something about its returns.
-LEAST_PURE = 50
+#: The fewest training windows in a regime that say something about its returns, and the fewest to draw of it.
+LEAST_PURE, LEAST_PURE_DRAWN = 50, 100
 #: Share of a window's days that must lie in a regime for it to be one of that regime.
 REGIME_PURITY = 0.9
 
@@ -196,7 +196,7 @@ class _Fit:
 
     def _pure(self, state: GeneratorState, paths: PathCalibration, kind: int) -> _Pure:
         length, n_regimes = state.config.window, len(REGIMES)
-        n_pure = max(int(state.config.n_calibration_samples * PURE_SHARE), 2)
+        n_pure = max(int(state.config.n_calibration_samples * PURE_SHARE), LEAST_PURE_DRAWN)
         purity = windows_of(self.windows.regimes, length).mean(axis=1)
         sums = windows_of(self.windows.logs[:, :1], length).sum(axis=1)[:, 0]
         starts, moments = [], np.zeros((n_regimes, 2))
