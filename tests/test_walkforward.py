@@ -30,7 +30,8 @@ from quantflux_sb3.walkforward.summary import SeedOfFold, WalkForwardSummary
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = WalkForwardSettings(
-    offline=True, first=2021, synthetic=SyntheticSettings(n_markets=0),
+    offline=True, first=2021, baselines=("buy and hold",),
+    synthetic=SyntheticSettings(n_markets=0),
     agent=AgentSettings(total_timesteps=256, n_seeds=2, n_envs=8, n_steps=16, batch_size=128, n_epochs=1),
 )  # fmt: skip
 
