@@ -19,7 +19,7 @@ ROOT_PACKAGES = {
 EXTRAS = {
     "zoo": ["rl_zoo3[plots]>=2.9"],
     "explain": ["captum>=0.7"],
-    "tracking": ["mlflow-skinny>=3.0", "wandb>=0.18"],
+    "tracking": ["mlflow-skinny>=3.0", "sqlalchemy>=2.0", "alembic>=1.10", "wandb>=0.18"],  # MLflow's file needs the two
     "ray": ["ray>=2.40"],
     "dask": ["dask[distributed]>=2025.1"],
     "tests": [
@@ -42,7 +42,7 @@ setup(
     packages=[*find_packages(include=["quantflux_sb3", "quantflux_sb3.*"]), *ROOT_PACKAGES],
     package_dir=ROOT_PACKAGES,
     package_data={
-        "quantflux_sb3": ["py.typed"],
+        "quantflux_sb3": ["py.typed", "hub_card.md"],
         "quantflux_sb3.evaluation": ["templates/*.html", "templates/*.css", "templates/*.js"],
         "quantflux_sb3.zoo_configs": ["*.yml"],
     },

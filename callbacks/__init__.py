@@ -8,12 +8,14 @@ from quantflux_sb3.callbacks.diagnostics import AllocationDiagnosticsCallback, R
 from quantflux_sb3.callbacks.health import LearningHealthCallback
 from quantflux_sb3.callbacks.real import EarlyStoppingOnValidation, EvalOnRealCallback
 from quantflux_sb3.callbacks.synthetic import SyntheticPoolCallback
+from quantflux_sb3.callbacks.tracking import MLflowCallback
 
 __all__ = [
     "AllocationDiagnosticsCallback",
     "EarlyStoppingOnValidation",
     "EvalOnRealCallback",
     "LearningHealthCallback",
+    "MLflowCallback",
     "RegimeAttributionCallback",
     "RegimeCurriculumCallback",
     "SyntheticPoolCallback",

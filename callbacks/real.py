@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Figure
 
 from quantflux_sb3.callbacks.cores import first_core
+from quantflux_sb3.evaluation import plots
 from quantflux_sb3.evaluation.backtest import WeightRule, backtest_in, backtest_rule
 from quantflux_sb3.evaluation.baselines import equal_weights
 from quantflux_sb3.evaluation.metrics import performance
+from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.market import MarketData, as_market
 from quantflux_sb3.vec_env import QuantFluxVecEnv
 
@@ -26,16 +29,24 @@ class EvalOnRealCallback(BaseCallback):
     :param market: see :func:`quantflux_sb3.market.as_market`; the first real market of the training env if not given
     :param eval_freq: steps of the training env between two evaluations (of all its envs together)
     :param best_model_save_path: folder for ``best_model.zip``
+    :param figures: also log what was held, and in which regimes it earned, as pictures (TensorBoard, MLflow, W&B show them)
     :param verbose: 1: print each evaluation
     :raises ValueError: if there is no real market, or a wrapper of the training env changes the observation
     """
 
-    def __init__(self, market: Any = None, eval_freq: int = 10_000, best_model_save_path: str | None = None, verbose: int = 0):
+    def __init__(
+        self,
+        market: Any = None,
+        eval_freq: int = 10_000,
+        best_model_save_path: str | None = None,
+        figures: bool = False,
+        verbose: int = 0,
+    ):
         super().__init__(verbose)
         if eval_freq < 1:
             raise ValueError(f"`eval_freq` must be at least 1 step; got {eval_freq}.")
         self.market = None if market is None else as_market(market)
-        self.eval_freq, self.best_model_save_path = eval_freq, best_model_save_path
+        self.eval_freq, self.best_model_save_path, self.figures = eval_freq, best_model_save_path, figures
         self.best_sharpe_ratio, self.last_sharpe_ratio = -np.inf, -np.inf
         self._next = 0
         self._equal_weight: dict[str, float] = {}
@@ -77,13 +88,16 @@ class EvalOnRealCallback(BaseCallback):
 
     def _evaluate(self) -> bool:
         """Returns whether training shall go on."""
-        figures = performance(backtest_in(self._venv, self.model))
+        result = backtest_in(self._venv, self.model)
+        figures = performance(result)
         sharpe, reference = figures["sharpe_ratio"], self._equal_weight["sharpe_ratio"]
         self.last_sharpe_ratio = sharpe
         self.logger.record("validation/sharpe_ratio", sharpe)
         self.logger.record("validation/sharpe_over_equal_weight", sharpe - reference)
         for name in _FIGURES:
             self.logger.record(f"validation/{name}", figures[name])
+        if self.figures:
+            self._log_figures(result)
         if self.verbose:
             print(f"validation: Sharpe {sharpe:.3f}, equal weight {reference:.3f}")
         if sharpe > self.best_sharpe_ratio:
@@ -91,6 +105,12 @@ class EvalOnRealCallback(BaseCallback):
             if self.best_model_save_path:
                 self.model.save(os.path.join(self.best_model_save_path, "best_model"))
         return True
+
+    def _log_figures(self, result: BacktestResult) -> None:
+        for name, draw in (("allocation", plots.allocation), ("regimes", plots.regime_attribution)):
+            self.logger.record(
+                f"validation/{name}", Figure(draw(result), close=True), exclude=("stdout", "log", "json", "csv")
+            )
 
 
 class EarlyStoppingOnValidation(EvalOnRealCallback):

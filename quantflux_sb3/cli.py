@@ -1,5 +1,5 @@
 """
-The command line: ``quantflux run | walkforward | train | enjoy | evaluate | control | generate | report | data``.
+The command line: ``quantflux run | walkforward | train | enjoy | evaluate | control | generate | report | data | push``.
 
 Exit codes: 0 done; 2 bad input, with one line on stderr and nothing written; 130 interrupted.
 """
@@ -18,13 +18,14 @@ USAGE = """usage: quantflux COMMAND ...
   generate     synthetic prices from a saved generator
   report       write the page of a finished run again, or compare runs on one page
   data         list or fetch prices
+  push         publish a trained agent on the Hugging Face Hub, with a model card
 
 quantflux COMMAND --help tells more. For research and education, not for live trading."""
 
 #: Module of ``quantflux_sb3.commands`` that holds each command's function; loaded only when it is called.
 _COMMANDS = {
     "run": "run", "train": "zoo", "enjoy": "zoo", "evaluate": "evaluate", "control": "control", "generate": "generate",
-    "data": "data", "walkforward": "walkforward", "report": "report",
+    "data": "data", "walkforward": "walkforward", "report": "report", "push": "push",
 }  # fmt: skip
 
 

@@ -6,11 +6,14 @@ extreme samples exactly on it, where the densities are 0 or infinite.
 """
 
 import math
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.distributions import Distribution
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.distributions import Dirichlet, constraints, kl
+from torch.distributions.utils import lazy_property
 
 #: Smallest weight that a sample may have. Much larger, it would bias the gradient of a policy that explores the corners.
 SIMPLEX_EPSILON = 1e-12
@@ -84,6 +87,78 @@ def _centred(x: th.Tensor) -> th.Tensor:
     return x - x.mean(dim=-1, keepdim=True)
 
 
+class _DirichletLogDensity(th.autograd.Function):
+    """Its derivative by the concentration is what the logarithms of the weights are above their mean."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, concentration: th.Tensor, log_value: th.Tensor, log_beta: th.Tensor, mean_log: th.Tensor
+    ) -> th.Tensor:
+        ctx.save_for_backward(concentration, log_value, mean_log)
+        return ((concentration - 1.0) * log_value).sum(-1) - log_beta
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: th.Tensor) -> tuple[th.Tensor | None, ...]:
+        concentration, log_value, mean_log = ctx.saved_tensors
+        gradient = gradient.unsqueeze(-1)
+        by_value = gradient * (concentration - 1.0) if ctx.needs_input_grad[1] else None
+        return gradient * (log_value - mean_log), by_value, None, None
+
+
+class _DirichletEntropy(th.autograd.Function):
+    """Its derivative is not computed where nothing depends on it: PPO differentiates the entropy even if ``ent_coef`` is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, concentration: th.Tensor, log_beta: th.Tensor, mean_log: th.Tensor) -> th.Tensor:
+        ctx.save_for_backward(concentration)
+        return log_beta - ((concentration - 1.0) * mean_log).sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: th.Tensor) -> tuple[th.Tensor | None, ...]:
+        if not gradient.any():
+            return None, None, None
+        (concentration,) = ctx.saved_tensors
+        total, n = concentration.sum(-1, keepdim=True), concentration.shape[-1]
+        slope = (total - n) * th.polygamma(1, total) - (concentration - 1.0) * th.polygamma(1, concentration)
+        return gradient.unsqueeze(-1) * slope, None, None
+
+
+class FastDirichlet(Dirichlet):
+    """
+    torch's Dirichlet in fewer operations, for the inside of the simplex: log density and entropy share what they need. Its KL
+    divergence is torch's.
+
+    Source: Kotz, Balakrishnan and Johnson (2000), Continuous Multivariate Distributions 1, chapter 49.
+
+    :param concentration: (..., n), > 0
+    """
+
+    @lazy_property
+    def log_beta(self) -> th.Tensor:
+        """Logarithm of the normalising multivariate beta function (...), without a derivative."""
+        a = self.concentration.detach()
+        return th.lgamma(a).sum(-1) - th.lgamma(a.sum(-1))
+
+    @lazy_property
+    def mean_log(self) -> th.Tensor:
+        """Means of the logarithms of the weights (..., n), without a derivative."""
+        a = self.concentration.detach()
+        return th.digamma(a) - th.digamma(a.sum(-1, keepdim=True))
+
+    def log_prob(self, value: th.Tensor) -> th.Tensor:
+        """
+        :param value: points of the simplex, all weights > 0 (..., n)
+        """
+        if not th.is_grad_enabled():
+            return ((self.concentration - 1.0) * value.log()).sum(-1) - self.log_beta
+        return _DirichletLogDensity.apply(self.concentration, value.log(), self.log_beta, self.mean_log)
+
+    def entropy(self) -> th.Tensor:
+        return _DirichletEntropy.apply(self.concentration, self.log_beta, self.mean_log)
+
+
 class SimplexDistribution(Distribution):
     """
     What the two distributions over portfolios share.
@@ -136,7 +211,7 @@ class DirichletDistribution(SimplexDistribution):
     :param initial: what a logit of zero adds to it
     """
 
-    distribution: Dirichlet
+    distribution: FastDirichlet
 
     def __init__(self, action_dim: int, floor: float = 0.7, initial: float = 1.0):
         super().__init__(action_dim)
@@ -148,8 +223,8 @@ class DirichletDistribution(SimplexDistribution):
         """
         :param logits: (n_batch, action_dim)
         """
-        concentration = self.floor + self.initial * th.exp(logits.clamp(-MAX_LOGIT, MAX_LOGIT))
-        self.distribution = Dirichlet(concentration, validate_args=False)
+        concentration = self.floor + self.initial * th.exp(nn.functional.hardtanh(logits, -MAX_LOGIT, MAX_LOGIT))
+        self.distribution = FastDirichlet(concentration, validate_args=False)
         return self
 
     def entropy(self) -> th.Tensor:

@@ -23,6 +23,7 @@ from quantflux_sb3.evaluation.summary import AGENT, ExperimentSummary
 from quantflux_sb3.evaluation.why import explanation
 from quantflux_sb3.preparation import Prepared
 from quantflux_sb3.run_folder import LAST_FILE, RunFolder
+from quantflux_sb3.tracking import Tracker
 from quantflux_sb3.training import Training, agent_file
 
 
@@ -38,6 +39,7 @@ class Experiment:
         self.settings, self.market = prepared.settings, prepared.market
         self.training = Training(prepared, folder, sys.stderr.isatty())
         self.stage = "data"
+        self.tracker = Tracker()
         self.timings: dict[str, float] = folder.read_json("timings.json") if folder.has("timings.json") else {}
 
     def run(self) -> ExperimentSummary:
@@ -55,7 +57,7 @@ class Experiment:
             with self._timed("synthetic markets"):
                 synthetic, quality = training.synthetic(pipeline), self._quality(pipeline)
         with self._timed("agents"):
-            training.agents(training.mix(synthetic))
+            training.agents(training.mix(synthetic), self.tracker)
         with self._timed("evaluation"):
             result = self._evaluate(quality)
         self.console.print(results_table(table_rows([result.agent, *result.baselines]), AGENT))

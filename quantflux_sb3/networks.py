@@ -2,6 +2,7 @@
 A network that treats all assets alike: one encoder shared by all of them, and the context they are in.
 
 Permuting the assets of the observation permutes the logits; nothing in the weights depends on the number of assets.
+Assets are the first axis of all arrays within, so that each asset's batch lies in one piece of memory.
 """
 
 from itertools import pairwise
@@ -57,23 +58,24 @@ class AssetEquivariantExtractor(nn.Module):
     def split(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
         :param features: flat observations (n_batch, obs_size)
-        :return: columns of each asset (n_batch, n_assets, asset_dim), those of the average asset and the context
-            (n_batch, asset_dim + context_dim)
+        :return: columns of each asset (n_assets, n_batch, asset_dim), those of the context and of the average asset
+            (n_batch, context_dim + asset_dim)
         """
         assets, context = [], []
         for block in self.layout.blocks:
             columns = features[:, self.layout.slices[block.name]]
             if block.n_assets:
-                assets.append(columns.reshape(len(features), block.n_assets, len(block.columns)))
+                assets.append(columns.reshape(len(features), block.n_assets, len(block.columns)).transpose(0, 1))
             else:
                 context.append(columns)
         by_asset = th.cat(assets, dim=2)
-        return by_asset, th.cat([*context, by_asset.mean(dim=1)], dim=1)
+        return by_asset, th.cat([*context, by_asset.mean(dim=0)], dim=1)
 
     def forward(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
         :param features: (n_batch, obs_size)
-        :return: latent of the actor (n_batch, latent_dim_pi) and of the critic (n_batch, latent_dim_vf)
+        :return: latent of the actor, one vector per asset and one for cash (n_assets + 1, n_batch, width), which
+            :class:`AssetLogits` reads, and of the critic (n_batch, latent_dim_vf)
         """
         assets, context = self.split(features)
         return self._act(assets, context), self._judge(assets, context)
@@ -85,12 +87,12 @@ class AssetEquivariantExtractor(nn.Module):
         return self._judge(*self.split(features))
 
     def _act(self, assets: th.Tensor, context: th.Tensor) -> th.Tensor:
-        cash = assets.new_zeros(len(assets), 1, assets.shape[2])  # an asset of which only the context is known
-        rows = self.actor(th.cat([assets, cash], dim=1), context)
-        return self.actor_head(self.attention(rows)).flatten(1)
+        cash = assets.new_zeros(1, *assets.shape[1:])  # an asset of which only the context is known
+        rows = self.actor(th.cat([assets, cash]), context)
+        return self.actor_head(self.attention(rows))
 
     def _judge(self, assets: th.Tensor, context: th.Tensor) -> th.Tensor:
-        return self.critic_head(self.critic(assets, context).mean(dim=1))
+        return self.critic_head(self.critic(assets, context).mean(dim=0))
 
 
 class AssetEncoder(nn.Module):
@@ -111,11 +113,11 @@ class AssetEncoder(nn.Module):
 
     def forward(self, assets: th.Tensor, context: th.Tensor) -> th.Tensor:
         """
-        :param assets: (n_batch, n_rows, asset_dim)
+        :param assets: (n_rows, n_batch, asset_dim)
         :param context: context and average asset (n_batch, context_dim + asset_dim)
-        :return: one vector per row (n_batch, n_rows, width)
+        :return: one vector per row (n_rows, n_batch, width)
         """
-        return self.activation(self.own(assets).add_(self.shared(context).unsqueeze(1)))
+        return self.activation(self.own(assets) + self.shared(context))
 
 
 class CrossAssetAttention(nn.Module):
@@ -135,13 +137,13 @@ class CrossAssetAttention(nn.Module):
 
     def forward(self, rows: th.Tensor) -> th.Tensor:
         """
-        :param rows: (n_batch, n_rows, width)
+        :param rows: (n_rows, n_batch, width)
         :return: the same shape
         """
-        n_batch, n_rows, width = rows.shape
-        queries, keys, values = self.project(rows).view(n_batch, n_rows, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        n_rows, n_batch, width = rows.shape
+        queries, keys, values = self.project(rows).view(n_rows, n_batch, 3, self.n_heads, -1).permute(2, 1, 3, 0, 4)
         mixed = nn.functional.scaled_dot_product_attention(queries, keys, values)
-        return rows + self.out(mixed.transpose(1, 2).reshape(n_batch, n_rows, width))
+        return rows + self.out(mixed.permute(2, 0, 1, 3).reshape(n_rows, n_batch, width))
 
 
 def mlp(widths: list[int], activation_fn: type[nn.Module]) -> nn.Sequential:
@@ -171,9 +173,10 @@ class AssetLogits(nn.Module):
 
     def forward(self, latent: th.Tensor) -> th.Tensor:
         """
-        :param latent: (n_batch, (n_assets + 1) * width)
+        :param latent: of the assets and of cash (n_assets + 1, n_batch, width)
         :return: logits (n_batch, n_assets + 1)
         """
-        assets, cash = latent.split([latent.shape[1] - self.width, self.width], dim=1)
-        logits = self.asset(assets.reshape(len(latent), -1, self.width)).squeeze(-1)
-        return th.cat([logits, self.cash(cash) + self.cash_logit], dim=1)
+        n_assets = len(latent) - 1
+        weights = th.cat([self.asset.weight.expand(n_assets, -1), self.cash.weight]).unsqueeze(2)
+        biases = th.cat([self.asset.bias.expand(n_assets), self.cash.bias + self.cash_logit])
+        return th.bmm(latent, weights).squeeze(2).T + biases

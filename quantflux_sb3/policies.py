@@ -118,7 +118,7 @@ class DirichletPolicy(SimplexPolicy):
     Policy whose weights are Dirichlet distributed; one logit per weight gives its concentration.
 
     :param concentration_floor: smallest concentration
-    :param initial_concentration: what a logit of zero adds to it; where the signal is strong, a floor of 0.02 and 0.14 here
+    :param initial_concentration: what a logit of zero adds to it; where the signal is strong, a floor of 0.02 and 0.06 here
         make the policy explore the corners and learn faster
     """
 

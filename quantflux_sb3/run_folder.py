@@ -88,6 +88,10 @@ class RunFolder:
         (self.path / name).mkdir(parents=True, exist_ok=True)
         return RunFolder(self.path / name)
 
+    def discard(self) -> None:
+        """Delete the folder of a run that has not begun."""
+        _remove(self.path)
+
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 

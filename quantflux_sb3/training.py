@@ -13,6 +13,7 @@ from stable_baselines3 import PPO
 from quantflux_sb3.market import MarketData
 from quantflux_sb3.preparation import Prepared, load_by_name
 from quantflux_sb3.run_folder import RunFolder
+from quantflux_sb3.tracking import Tracker
 from quantflux_sb3.vec_env import make_quantflux_vec_env
 
 if TYPE_CHECKING:
@@ -68,17 +69,18 @@ class Training:
         each = share / len(synthetic)
         return [(self.market, 1.0 - share), *((market, each) for market in synthetic)]
 
-    def agents(self, markets: list[Any]) -> None:
+    def agents(self, markets: list[Any], tracker: Tracker | None = None) -> None:
         """
         :param markets: to train on
+        :param tracker: that is told of the training
         """
         for number in range(self.settings.agent.n_seeds):
             name = agent_file(number)
             if not self.folder.has(name):
-                model = self._train(markets, self.settings.seed + number)
+                model = self._train(markets, self.settings.seed + number, tracker or Tracker())
                 self.folder.write(name, model.save)
 
-    def _train(self, markets: list[Any], seed: int) -> PPO:
+    def _train(self, markets: list[Any], seed: int, tracker: Tracker) -> PPO:
         agent, prepared = self.settings.agent, self.prepared
         venv = make_quantflux_vec_env(agent.n_envs, markets, seed=seed, wrappers=prepared.wrappers, **vars(prepared.config))
         policy_kwargs: dict[str, Any] = {"optimizer_kwargs": {"fused": True}}
@@ -89,7 +91,8 @@ class Training:
             batch_size=agent.batch_size, n_epochs=agent.n_epochs, gamma=agent.gamma, gae_lambda=agent.gae_lambda,
             policy_kwargs=policy_kwargs, seed=seed, device="cpu",
         )  # fmt: skip
-        return model.learn(agent.total_timesteps, progress_bar=self.progress)
+        callback = tracker.callback(f"seed-{seed}/")
+        return model.learn(agent.total_timesteps, callback=callback, progress_bar=self.progress)
 
     def agent(self, number: int) -> PPO:
         """

@@ -1,6 +1,7 @@
 """The generator: representation, training, sampling, saving, scenarios. One small generator is trained for all tests."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from diffusers import DDPMScheduler  # noqa: E402
+from safetensors.numpy import load_file, save_file  # noqa: E402
 
 from quantflux_sb3.diffusion import (  # noqa: E402
     GeneratorConfig,
@@ -478,6 +480,17 @@ def test_a_folder_that_is_no_generator_is_refused(tmp_path, folder):
         RegimeDDPMPipeline.from_pretrained(tmp_path)
 
 
+def test_a_generator_of_an_older_version_is_refused_in_one_line(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "older")
+    arrays = load_file(folder / "generator.safetensors")
+    del arrays["calibration.both.phi_weights"]
+    save_file(arrays, tmp_path / "older" / "generator.safetensors")
+    with pytest.raises(
+        ValueError, match=r"^'.*' is damaged or was saved by another version \(KeyError.*\)\. Train it again\.$"
+    ):
+        RegimeDDPMPipeline.from_pretrained(tmp_path / "older")
+
+
 def test_a_pipeline_needs_its_state(pipeline):
     with pytest.raises(ValueError, match="needs its `state`"):
         RegimeDDPMPipeline(pipeline.unet, pipeline.scheduler)
@@ -539,6 +552,18 @@ def test_summary_is_plain_numbers_that_tell_good_from_bad(pipeline, training):
     shuffled = np.random.default_rng(0).permutation(training.n_days)
     noise = replace(training, returns=training.returns[shuffled], benchmark_returns=training.benchmark_returns[shuffled])
     assert summary(pipeline, noise, n_paths=300)["benchmark_acf_error"] > 2.0 * figures["benchmark_acf_error"]
+
+
+def test_acf_and_leverage_are_plain_sums_over_pairs_of_days():
+    logs = np.random.default_rng(0).standard_normal((5, 12, 2))
+    size = np.abs(logs) - np.abs(logs).mean(axis=(0, 1))
+    pairs = [(size[:, lag:] * size[:, :-lag]).mean(axis=(0, 1)) for lag in (1, 4, 11)]
+    np.testing.assert_allclose(absolute_acf(logs, (1, 4, 11)), pairs / size.var(axis=(0, 1)), atol=1e-12)
+    returns = logs - logs.mean(axis=(0, 1))
+    products = [(returns[:, :-lag] * size[:, lag:]).mean(axis=(0, 1)) for lag in range(1, 11)]
+    expected = np.mean(products, axis=0) / returns.std(axis=(0, 1)) / size.std(axis=(0, 1))
+    np.testing.assert_allclose(leverage(logs), expected, atol=1e-12)
+    assert np.isnan(absolute_acf(logs, (1, 12))[1]).all()  # no two days are that far apart
 
 
 def test_acf_and_leverage_of_known_series():

@@ -5,12 +5,16 @@ import os
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from huggingface_hub import ModelCard
 from stable_baselines3 import PPO
 
+from quantflux_sb3.cli import main
 from quantflux_sb3.diffusion import RegimeDDPMPipeline
 from quantflux_sb3.evaluation.backtest import backtest_model
 from quantflux_sb3.evaluation.metrics import performance
@@ -23,10 +27,10 @@ SMALL = ["--agent.total_timesteps", "20000", "--agent.n_seeds", "2", "--syntheti
 PICTURES = ("cumulative_returns", "drawdown", "allocation", "final_allocation", "regime_attribution")
 
 
-def quantflux(*arguments: str, cwd: Path) -> str:
+def quantflux(*arguments: str, cwd: Path, **environment: str) -> str:
     result = subprocess.run(
         [str(Path(sys.executable).with_name("quantflux")), *arguments],
-        cwd=cwd, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+        cwd=cwd, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -34,10 +38,11 @@ def quantflux(*arguments: str, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Two runs of the same settings; the folder that holds ``runs``."""
+    """Two runs of the same settings, the second of them tracked; the folder that holds ``runs``."""
     root = tmp_path_factory.mktemp("experiment")
-    for name in ("one", "two"):
-        quantflux("run", "--quick", "--name", name, *SMALL, cwd=root)
+    quantflux("run", "--quick", "--name", "one", *SMALL, cwd=root)
+    track = ["--track", "mlflow"] if find_spec("mlflow") else []
+    quantflux("run", "--quick", "--name", "two", *SMALL, *track, cwd=root, MLFLOW_TRACKING_URI=f"sqlite:///{root}/mlflow.db")
     return root / "runs"
 
 
@@ -130,3 +135,31 @@ def test_costs_come_from_the_region():
 
 def test_market_of_an_experiment_is_the_bundled_one():
     assert Prepared.check(Settings()).market.content_hash == load_bundled().content_hash
+
+
+def test_a_run_is_published_with_its_figures(folder, metrics, tmp_path):
+    out = tmp_path / "hub"
+    assert main(["push", str(folder / "one"), "--repo-id", "someone/agent", "--out", str(out), "--dry-run"]) == 0
+    card = ModelCard.load(out / "README.md")
+    assert card.data.eval_results[0].metric_value == round(metrics["test"]["agent"]["sharpe_ratio"], 4)
+    for sentence in (*metrics["verdicts"], *metrics["caveats"]):
+        assert sentence in card.text
+    assert (out / "ppo-QuantFlux-v0.zip").read_bytes() == (folder / "one" / "model.zip").read_bytes()
+    hyperparams = yaml.safe_load((out / "config.yml").read_text())
+    assert hyperparams["env_kwargs"] == {"target_smoothing": 5} and hyperparams["n_timesteps"] == 20_000
+
+
+def test_a_tracked_run_is_told_of_from_training_to_report(folder, metrics, monkeypatch):
+    tracking = pytest.importorskip("mlflow.tracking")
+    monkeypatch.chdir(folder.parent)
+    client = tracking.MlflowClient(f"sqlite:///{folder.parent}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("quantflux").experiment_id])
+    assert run.info.run_name == "two" and run.info.status == "FINISHED"
+    assert run.data.params["agent.total_timesteps"] == "20000" and run.data.params["env.target_smoothing"] == "5"
+    for name in ("sharpe_ratio", "annual_turnover"):
+        assert run.data.metrics[f"test/agent/{name}"] == pytest.approx(metrics["test"]["agent"][name])
+    for seed in (0, 1):
+        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, f"seed-{seed}/train/value_loss")]
+        assert steps == sorted(steps) and steps[-1] == 20_480
+    names = {info.path for info in client.list_artifacts(run.info.run_id)}
+    assert names >= {"metrics.json", "config.yml", "report.html", "model.zip", *(f"{name}.png" for name in PICTURES)}

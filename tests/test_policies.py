@@ -18,11 +18,17 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.distributions import kl_divergence
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.policies import ActorCriticPolicy
-from torch.distributions import ComposeTransform, Independent, Normal, TransformedDistribution
+from torch.distributions import ComposeTransform, Dirichlet, Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import Transform
 
 from quantflux_sb3.config import PortfolioConfig
-from quantflux_sb3.distributions import DirichletDistribution, LogisticNormal, SoftmaxDistribution, clamp_to_simplex
+from quantflux_sb3.distributions import (
+    DirichletDistribution,
+    FastDirichlet,
+    LogisticNormal,
+    SoftmaxDistribution,
+    clamp_to_simplex,
+)
 from quantflux_sb3.evaluation.backtest import WeightRule, backtest_model, backtest_rule
 from quantflux_sb3.evaluation.baselines import equal_weights
 from quantflux_sb3.layout import Block, ObservationLayout, PortfolioBox
@@ -149,6 +155,27 @@ def test_dirichlet_entropy_is_minus_the_expected_log_density():
     log_probs = dist.distribution.log_prob(sample_many(dist))
     assert abs(dist.entropy().item() + log_probs.mean().item()) < 5 * log_probs.std().item() / len(log_probs) ** 0.5
     assert distribution(SoftmaxPolicy, th.zeros(1, 4)).entropy() is None
+
+
+def test_fast_dirichlet_and_its_derivatives_are_those_of_torch():
+    generator = th.Generator().manual_seed(3)
+    concentration = (0.05 + 6 * th.rand(40, 5, generator=generator, dtype=th.float64)).requires_grad_()
+    points = th.softmax(2 * th.randn(40, 5, generator=generator, dtype=th.float64), dim=-1).requires_grad_()
+    gradients = []
+    for kind in (FastDirichlet, Dirichlet):
+        dist = kind(concentration, validate_args=False)
+        values = [dist.log_prob(points), dist.entropy()]
+        slopes = [th.autograd.grad(value.sum(), concentration, retain_graph=True)[0] for value in values]
+        gradients.append([*values, *slopes, th.autograd.grad(values[0].sum(), points)[0]])
+    for ours, torchs in zip(*gradients, strict=True):
+        np.testing.assert_allclose(ours.detach(), torchs.detach(), rtol=1e-12, atol=1e-10)
+    assert th.autograd.gradcheck(lambda a: FastDirichlet(a, validate_args=False).entropy(), concentration)
+    # PPO differentiates 0 * entropy
+    dist = FastDirichlet(concentration, validate_args=False)
+    with th.no_grad():
+        np.testing.assert_allclose(dist.log_prob(points), gradients[0][0].detach(), rtol=1e-12)
+    with_entropy = th.autograd.grad((dist.log_prob(points) + 0.0 * dist.entropy()).sum(), concentration)[0]
+    np.testing.assert_array_equal(with_entropy, th.autograd.grad(dist.log_prob(points).sum(), concentration)[0])
 
 
 @pytest.mark.parametrize("kind", POLICIES)

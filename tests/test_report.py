@@ -82,6 +82,16 @@ def test_drawdown_picture_draws_the_drawdowns(results):
         np.testing.assert_allclose(line.get_ydata(), -metrics.drawdown(result.wealth), atol=1e-15)
 
 
+def test_rolling_picture_draws_the_year_before_each_day_and_exposure_that_of_the_day(results):
+    rolling, exposure = plots.rolling_sharpe(results).axes[0].lines, plots.exposure(results).axes[0].lines
+    for line, result in zip(rolling[:3], results, strict=True):
+        drawn = line.get_ydata()
+        assert np.isnan(drawn[:251]).all() and np.isfinite(drawn[251:]).all()
+        assert drawn[600] == pytest.approx(metrics.sharpe_ratio((result.returns - result.risk_free)[349:601]), abs=1e-12)
+    for line, result in zip(exposure, results, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), result.exposure)
+
+
 def test_ring_shows_all_wealth_and_joins_small_slices():
     weights = np.array([0.3, 0.25, 0.2, 0.12, 0.01, 0.004, 0.006, 0.11])
     n_days = 3

@@ -26,7 +26,7 @@ def run(argv: list[str]) -> int:
     prepared = Prepared.check(settings)
     folder = folder or new_folder(options, prepared.settings)
     console = Console(soft_wrap=True)
-    result = work("run", Experiment(prepared, folder, console), folder)
+    result = work("run", Experiment(prepared, folder, console), folder, prepared.settings, options.track)
     if result is None:
         return INTERRUPTED
     for sentence in result.verdicts:

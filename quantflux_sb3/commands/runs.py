@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -26,6 +27,7 @@ def run_parser(command: str, description: str, settings_class: type[Settings]) -
     parser.add_argument("--name", type=str, default=None, help="folder of the run under --output (default: run-001, ...)")
     parser.add_argument("--output", type=str, default="runs", help="folder of all runs")
     parser.add_argument("--quick", action="store_true", help="a short run: every stage works, nothing is learnt well")
+    parser.add_argument("--track", type=str, default=None, help="send the run to wandb or mlflow (extra 'tracking')")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run (the newest, or --name)")
     return parser
 
@@ -41,6 +43,10 @@ def settings_and_folder(
     :raises ValueError: if there is no such run, it is finished, or it was begun with other settings
     """
     options = parse(make_parser(), argv)
+    if options.track:
+        from quantflux_sb3.tracking import check_tracker
+
+        check_tracker(options.track)
     if options.resume:
         folder = RunFolder.existing(options.output, options.name)
         return options, _saved_settings(make_parser, argv, settings_class, folder), folder
@@ -74,20 +80,29 @@ def new_folder(options: Any, settings: Settings) -> RunFolder:
     return folder
 
 
-def work(command: str, worker: Any, folder: RunFolder) -> Any | None:
+def work(command: str, worker: Any, folder: RunFolder, settings: Settings, track: str | None) -> Any | None:
     """
     :param command: name of the subcommand
-    :param worker: has ``run`` and ``stage``
+    :param worker: has ``run`` and ``stage``; its ``tracker`` is set
     :param folder: of the run
+    :param settings: of the run
+    :param track: see :func:`quantflux_sb3.tracking.tracked`
     :return: what ``run`` returned; None if it was interrupted
     """
+    from quantflux_sb3.tracking import TrackerError, tracked
+
     try:
-        with folder.claimed():
-            return worker.run()
+        with folder.claimed(), tracked(track, folder.path.name, asdict(settings)) as worker.tracker:
+            result = worker.run()
+            worker.tracker.log_folder(folder.path)
+            return result
+    except TrackerError:
+        if [path.name for path in folder.path.iterdir()] == ["config.yml"]:
+            folder.discard()
+        raise
     except KeyboardInterrupt:
-        again = shlex.join(["quantflux", command, "--resume", "--output", str(folder.path.parent), "--name", folder.path.name])
-        print(
-            f"\nquantflux: interrupted in stage '{worker.stage}'; what was finished is kept. Go on with: {again}",
-            file=sys.stderr,
-        )
+        again = ["quantflux", command, "--resume", "--output", str(folder.path.parent), "--name", folder.path.name]
+        again += ["--track", track] if track else []
+        kept = f"interrupted in stage '{worker.stage}'; what was finished is kept"
+        print(f"\nquantflux: {kept}. Go on with: {shlex.join(again)}", file=sys.stderr)
         return None

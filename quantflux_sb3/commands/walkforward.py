@@ -40,7 +40,7 @@ def walkforward(argv: list[str]) -> int:
     folder = folder or new_folder(options, walk.prepared.settings)
     console = Console(soft_wrap=True)
     worker = WalkForward(walk, folder, console, options.backend, options.n_jobs, options.address)
-    result = work("walkforward", worker, folder)
+    result = work("walkforward", worker, folder, walk.prepared.settings, options.track)
     if result is None:
         return INTERRUPTED
     console.print(results_table(table_rows(result.strategies), AGENT))

@@ -13,6 +13,7 @@ from scipy.stats import t as student
 from quantflux_sb3.diffusion.calibration import path_inputs
 from quantflux_sb3.diffusion.conditions import KINDS
 from quantflux_sb3.diffusion.config import BLOCK_DAYS
+from quantflux_sb3.diffusion.fitting import SETS
 from quantflux_sb3.diffusion.windows import TrainingWindows
 from quantflux_sb3.regimes import REGIMES
 
@@ -138,13 +139,15 @@ def _copula_likelihood(uniforms: np.ndarray, df: float) -> float:
 class GaussianPaths:
     """
     Control of the network: paths with the training paths' covariance and their linear dependence on the conditions, and
-    nothing else. It stands in for a :class:`PathSampler` where paths of at most three windows are drawn.
+    nothing else. It stands in for a :class:`PathSampler` where no longer paths than those of the calibration are
+    drawn.
 
     :param windows: the training market
     """
 
     def __init__(self, windows: TrainingWindows):
-        self.n_blocks, rng = 3 * windows.state.config.n_blocks, np.random.default_rng(0)
+        self.n_blocks = max(n_windows for n_windows, _ in SETS) * windows.state.config.n_blocks
+        rng = np.random.default_rng(0)
         rows = windows.spread_rows(rng, 5000, self.n_blocks * BLOCK_DAYS)
         self.targets = windows.paths(rows, rng)
         self.inputs = [path_inputs(windows.conditions(rows, kind).maps) for kind in range(len(KINDS))]

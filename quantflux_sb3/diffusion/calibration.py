@@ -3,7 +3,8 @@ Corrections after the network, one set per kind of condition; :mod:`quantflux_sb
 
 Paths: linear dependence on the conditions, then optimal-transport maps of the covariance among series, per cosine mode of
 a window, then quantiles of the window's level and of all points, then gains of slow, medium and fast parts. Daily
-parts: drift per regime, and how far slow moves stray in it. Returns: correlation by optimal transport and quantiles, in
+parts: drift per regime, how far slow moves stray in it, and what the size of a day's return takes from the days before (phi)
+and from the other series (coupling). Returns: correlation by optimal transport and quantiles, in
 turn. A path's first window and those that continue it have maps of their own, because the network draws them differently.
 Maps act pointwise or in overlapping windows that are blended, so that long paths have no seams. Marginals, correlations
 and autocorrelations on the training years match by construction afterwards: judge a generator on held-out years too.
@@ -14,7 +15,6 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from scipy.fft import dct, idct
 
-from quantflux_sb3.diffusion.config import BLOCK_DAYS
 from quantflux_sb3.diffusion.quantiles import match_quantiles, quantile_table, transport_map
 from quantflux_sb3.diffusion.smoothing import around_mean
 from quantflux_sb3.regimes import REGIMES
@@ -199,19 +199,34 @@ class Calibration:
     :param paths: of the network's paths
     :param drift: further drift of the market's daily part per regime, then per its share of the days around (2 * n_regimes,)
     :param strays: change of the slow part of the market's daily part, per regime that lasts (n_regimes,)
+    :param phi_weights: see :class:`Representation`, as generated paths need them (n_series, 2 * LAG_DAYS)
+    :param coupling: effect of the size of series k on the log scale of series j > k (n_series, n_series)
     :param returns: of the decoded returns
     """
 
     paths: PathCalibration
     drift: np.ndarray
     strays: np.ndarray
-    returns: ReturnCalibration
+    phi_weights: np.ndarray
+    coupling: np.ndarray
+    returns: ReturnCalibration | None
+
+    @classmethod
+    def uncorrected(cls, paths: PathCalibration, phi_weights: np.ndarray) -> "Calibration":
+        """
+        Where fitting begins.
+
+        :param paths: of the network's paths
+        :param phi_weights: of the training market (n_series, 2 * LAG_DAYS)
+        """
+        n_series, n_regimes = len(phi_weights), len(REGIMES)
+        return cls(paths, np.zeros(2 * n_regimes), np.zeros(n_regimes), phi_weights, np.zeros((n_series, n_series)), None)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """:return: everything by name, for safetensors"""
         parts = {"paths": self.paths, "returns": self.returns}
         named = {f"{p}.{f.name}": getattr(part, f.name) for p, part in parts.items() for f in fields(part)}
-        return named | {"drift": self.drift, "strays": self.strays}
+        return named | {name: getattr(self, name) for name in _PLAIN}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Calibration":
@@ -222,7 +237,10 @@ class Calibration:
             kind(**{f.name: arrays[f"{name}.{f.name}"] for f in fields(kind)})
             for name, kind in (("paths", PathCalibration), ("returns", ReturnCalibration))
         )
-        return cls(paths, arrays["drift"], arrays["strays"], returns)
+        return cls(paths, returns=returns, **{name: arrays[name] for name in _PLAIN})
+
+
+_PLAIN = ("drift", "strays", "phi_weights", "coupling")
 
 
 def by_position(sets: list[np.ndarray], length: int) -> list[np.ndarray]:
@@ -234,22 +252,6 @@ def by_position(sets: list[np.ndarray], length: int) -> list[np.ndarray]:
     first = [values[:, :length] for values in sets]
     later = [values[:, start : start + length] for values in sets for start in range(length, values.shape[1], length)]
     return [np.concatenate(first), np.concatenate(later)]
-
-
-def drift_inputs(one_hot: np.ndarray) -> np.ndarray:
-    """
-    :param one_hot: regime per day (n, n_days, n_regimes); zero if not given
-    :return: regime of the day, and the same times its share of the days around (n, n_days, 2 * n_regimes)
-    """
-    return np.concatenate([one_hot, one_hot * around_mean(one_hot, AROUND_BLOCKS * BLOCK_DAYS)], axis=-1)
-
-
-def lasting(one_hot: np.ndarray) -> np.ndarray:
-    """
-    :param one_hot: regime per day (n, n_days, n_regimes); zero if not given
-    :return: the same, less where the days around are of other regimes
-    """
-    return one_hot * around_mean(one_hot, AROUND_BLOCKS * BLOCK_DAYS) ** 2
 
 
 def path_bands(paths: np.ndarray) -> np.ndarray:

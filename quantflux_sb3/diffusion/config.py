@@ -11,7 +11,7 @@ MIN_TRAIN_DAYS = 750
 @dataclass(frozen=True)
 class GeneratorConfig:
     """
-    How a generator is built and trained. The defaults take about 25 s on one core for an index and six stocks.
+    How a generator is built and trained. The defaults take half a minute at most on one core for an index and six stocks.
 
     :param window: days of a path that are drawn at once
     :param history_days: days to each side of them that the network sees as well. Those before the window are given when a
@@ -35,14 +35,15 @@ class GeneratorConfig:
     :param num_train_timesteps: of the noise schedule
     :param num_inference_steps: of sampling with DPM-Solver++
     :param guidance_scale: weight of the conditions in sampling; 1 is plain conditional sampling
-    :param n_calibration_samples: windows drawn without conditions to calibrate on; half as many for each kind of condition
+    :param n_calibration_samples: windows drawn to calibrate on without conditions, and about as many again for the last
+        rounds; half as many for each kind of condition
     :raises ValueError: if the values cannot work together
     """
 
     window: int = 64
     history_days: int = 16
     channels: tuple[int, ...] = (24, 48)
-    n_train_steps: int = 320
+    n_train_steps: int = 260
     batch_size: int = 128
     learning_rate: float = 4e-3
     weight_decay: float = 0.01
@@ -60,7 +61,7 @@ class GeneratorConfig:
     num_train_timesteps: int = 1000
     num_inference_steps: int = 8
     guidance_scale: float = 1.0
-    n_calibration_samples: int = 3600
+    n_calibration_samples: int = 3000
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(int(width) for width in self.channels))

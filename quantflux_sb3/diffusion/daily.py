@@ -6,7 +6,7 @@ none: the market's noise follows the trend path and leads and lags of its volati
 noise is correlated with it and among themselves, and the size of one series' noise may depend on the others' (coupling).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import convolve1d
@@ -26,6 +26,8 @@ from quantflux_sb3.diffusion.smoothing import (
 SHIFTS = (-16, -8, -4, 0, 4, 8, 16)
 #: Days to each side over which the slow part of the market's noise is taken.
 SLOW_DAYS = 32
+#: Days to each side over which a regime's share of the days around is taken.
+AROUND_DAYS = 32
 #: Bound of the log scale that coupling gives.
 COUPLING_BOUND = 0.6
 MEAN_ABSOLUTE = float(np.sqrt(2.0 / np.pi))
@@ -39,7 +41,6 @@ class DailyModel:
     :param drift: weights of constant, trend and shifted volatility path on the market's noise (2 + n_shifts,)
     :param spread: standard deviation of the market's noise around its drift (1,)
     :param mixing: lower triangular factor of the noise's correlation (n_series, n_series)
-    :param coupling: effect of the size of series k on the log scale of series j > k (n_series, n_series)
     """
 
     trend_moments: np.ndarray
@@ -47,7 +48,6 @@ class DailyModel:
     drift: np.ndarray
     spread: np.ndarray
     mixing: np.ndarray
-    coupling: np.ndarray
 
     @classmethod
     def fit(cls, noise: np.ndarray, paths: np.ndarray) -> "DailyModel":
@@ -66,7 +66,7 @@ class DailyModel:
         spread = np.array([(market - inputs @ drift).std()])
         n_series = noise.shape[-1]
         mixing = np.linalg.cholesky(np.corrcoef(noise.reshape(-1, n_series).T) + 1e-9 * np.eye(n_series))
-        return cls(moments, taps, drift, spread, mixing, np.zeros_like(mixing))
+        return cls(moments, taps, drift, spread, mixing)
 
     def trend(self, noise: np.ndarray) -> np.ndarray:
         """
@@ -86,7 +86,7 @@ class DailyModel:
 
     def sample(
         self, paths: np.ndarray, trend: np.ndarray, shift: np.ndarray | float, strays: np.ndarray | float,
-        innovations: np.ndarray,
+        innovations: np.ndarray, coupling: np.ndarray,
     ) -> np.ndarray:  # fmt: skip
         """
         :param paths: volatility paths (n_paths, n_days, n_series)
@@ -94,20 +94,35 @@ class DailyModel:
         :param shift: further drift of the market's noise (n_paths, n_days)
         :param strays: change of the slow part of the market's noise; -1 removes it (n_paths, n_days)
         :param innovations: of :meth:`innovations` (n_paths, n_days, n_series)
+        :param coupling: effect of the size of series k on the log scale of series j > k (n_series, n_series)
         :return: daily parts (n_paths, n_days, n_series)
         """
         market = _drift_inputs(trend, paths[..., 0]) @ self.drift + self.spread * innovations[..., 0]
         if np.any(strays):
             market = market + strays * around_mean(market[..., None], SLOW_DAYS)[..., 0]
         mixed = np.concatenate([(market + shift)[..., None], innovations[..., 1:]], axis=-1) @ self.mixing.T
-        return self._couple(mixed)
+        return _couple(mixed, coupling)
 
-    def with_coupling(self, coupling: np.ndarray) -> "DailyModel":
-        return replace(self, coupling=coupling)
 
-    def _couple(self, noise: np.ndarray) -> np.ndarray:
-        log_scale = (np.abs(noise) - MEAN_ABSOLUTE) @ self.coupling.T
-        return noise * np.exp(np.clip(log_scale, -COUPLING_BOUND, COUPLING_BOUND))
+def regime_inputs(one_hot: np.ndarray) -> np.ndarray:
+    """
+    :param one_hot: regime per day (n, n_days, n_regimes); zero if not given
+    :return: regime of the day, and the same times its share of the days around (n, n_days, 2 * n_regimes)
+    """
+    return np.concatenate([one_hot, one_hot * around_mean(one_hot, AROUND_DAYS)], axis=-1)
+
+
+def lasting(one_hot: np.ndarray) -> np.ndarray:
+    """
+    :param one_hot: regime per day (n, n_days, n_regimes); zero if not given
+    :return: the same, less where the days around are of other regimes
+    """
+    return one_hot * around_mean(one_hot, AROUND_DAYS) ** 2
+
+
+def _couple(noise: np.ndarray, coupling: np.ndarray) -> np.ndarray:
+    log_scale = (np.abs(noise) - MEAN_ABSOLUTE) @ coupling.T
+    return noise * np.exp(np.clip(log_scale, -COUPLING_BOUND, COUPLING_BOUND))
 
 
 def _drift_inputs(trend: np.ndarray, market_path: np.ndarray) -> np.ndarray:

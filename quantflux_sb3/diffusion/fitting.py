@@ -9,15 +9,10 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from quantflux_sb3.diffusion.calibration import (
-    Calibration,
-    PathCalibration,
-    ReturnCalibration,
-    by_position,
-    drift_inputs,
-)
+from quantflux_sb3.diffusion.calibration import Calibration, PathCalibration, ReturnCalibration, by_position
 from quantflux_sb3.diffusion.conditions import DIAL_VOLATILITIES, KINDS, Conditions, build_conditions
 from quantflux_sb3.diffusion.config import BLOCK_DAYS
+from quantflux_sb3.diffusion.daily import regime_inputs
 from quantflux_sb3.diffusion.representation import LAG_DAYS
 from quantflux_sb3.diffusion.sampling import PathSampler
 from quantflux_sb3.diffusion.state import GeneratorState
@@ -27,23 +22,28 @@ from quantflux_sb3.regimes import REGIMES, TRADING_DAYS
 
 #: Training windows that paths are compared with.
 N_REAL = 5000
-#: Drawn paths: windows of each, and paths for each of the config's samples.
-SETS = ((1, 2 / 3), (3, 1 / 9))
+#: Drawn paths: windows of each, and paths for each of the config's samples. Then more of them for the first kind: without
+#: conditions few windows are crises, and these decide about correlations and clustering.
+SETS = ((1, 1 / 2), (5, 1 / 10))
+MORE_SETS = ((1, 4 / 5), (5, 1 / 16))
 #: The fewest paths of a set; crises are rare, and a table of quantiles without one is wrong.
 LEAST_PATHS = 150
-#: Rounds of moving all corrections together, of the first kind of condition and of those that start from it, and of
-#: (correlation map, quantile map) on returns at their end.
-MATCH_ROUNDS, LATER_ROUNDS, RETURN_ROUNDS = 6, 3, 3
+#: Rounds of moving all corrections together, of the first kind of condition and of those that start from it; how many more
+#: of the first kind's look at the further paths as well; rounds of (correlation map, quantile map) on returns at their end.
+MATCH_ROUNDS, LATER_ROUNDS, WIDE_ROUNDS, RETURN_ROUNDS = 4, 3, 2, 3
 #: Lags at which the autocorrelation of absolute returns is compared [days]; those up to 20 count in full.
-ACF_LAGS = np.array([1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 25, 30, 40])
+ACF_LAGS = np.array([*range(1, 21), 25, 30, 40])
 ACF_WEIGHTS = np.where(ACF_LAGS <= 20, 1.0, 0.5)
-#: Part of a gap that a round closes; the same, ridge and bounds of the gains.
-RATE, GAIN_RATE, GAIN_RIDGE, GAIN_BOUNDS = 0.7, 0.8, 0.005, (0.5, 1.6)
+#: Change per gap and round: in general, of the weights per lag (the gains close the same gap), and of the coupling, which
+#: moves a correlation by little.
+RATE, LAG_RATE, COUPLING_RATE = 0.7, 0.5, 1.5
+#: The same, ridge and bounds of the gains.
+GAIN_RATE, GAIN_RIDGE, GAIN_BOUNDS = 0.8, 0.005, (0.5, 1.6)
 #: Windows drawn per regime that lasts, and for each setting of the volatility dial, for each of the config's samples (half
 #: as many for a setting with a regime).
-PURE_SHARE, DIAL_SHARE = 1 / 25, 1 / 24
-#: The fewest training windows in a regime that say something about its returns.
-LEAST_PURE = 50
+PURE_SHARE, DIAL_SHARE = 1 / 25, 1 / 40
+#: The fewest training windows in a regime that say something about its returns, and the fewest to draw of it.
+LEAST_PURE, LEAST_PURE_DRAWN = 50, 120
 #: Share of a window's days that must lie in a regime for it to be one of that regime.
 REGIME_PURITY = 0.9
 
@@ -60,9 +60,12 @@ def calibrate(
     """
     fit = _Fit(windows, sampler, rng, torch.Generator().manual_seed(int(rng.integers(2**62))))
     calibrations: list[Calibration] = []
+    logs: list[np.ndarray] = []
     for kind in range(len(KINDS)):
-        state, calibration = fit.one_kind(state, kind, calibrations[-1] if kind else None)
-        calibrations.append(calibration)
+        calibration, decoded = fit.one_kind(state, kind, calibrations[-1] if kind else None)
+        calibrations, logs = [*calibrations, calibration], logs + decoded
+    # Without conditions few windows are crises: the other kinds, drawn under those of the training years, help to match them.
+    calibrations[0] = replace(calibrations[0], returns=fit.returns(logs, RETURN_ROUNDS))
     return fit.dial(replace(state, calibrations=tuple(calibrations)))
 
 
@@ -90,7 +93,7 @@ class _Drawn:
     def decode(self, state: GeneratorState, calibration: Calibration) -> np.ndarray:
         """Log returns before their last maps (n, n_days, n_series)."""
         blocks = calibration.paths.compose(self.bands)
-        return state.decode(blocks, self.innovations, self.conditions.regimes, calibration.drift, calibration.strays)
+        return state.decode(blocks, self.innovations, self.conditions.regimes, calibration)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,51 +118,56 @@ class _Fit:
     rng: np.random.Generator
     generator: torch.Generator
 
-    def one_kind(self, state: GeneratorState, kind: int, before: Calibration | None) -> tuple[GeneratorState, Calibration]:
+    def one_kind(self, state: GeneratorState, kind: int, before: Calibration | None) -> tuple[Calibration, list[np.ndarray]]:
         """
         :param before: calibration of the kind before, to start from
-        :return: the state, whose shared parts are moved with the first kind only, and the kind's calibration
+        :return: the kind's calibration, and the log returns that its last map was fitted on
         """
         windows, config = self.windows, state.config
         n = config.n_calibration_samples if kind == 0 else config.n_calibration_samples // 2
-        rows = [windows.spread_rows(self.rng, max(int(n * share), LEAST_PATHS), k * config.window) for k, share in SETS]
+        sets = SETS if kind else SETS + MORE_SETS
+        rows = [windows.spread_rows(self.rng, max(int(n * share), LEAST_PATHS), k * config.window) for k, share in sets]
         conditions = [windows.conditions(days, kind) for days in rows]
         raw = [self.sampler.sample(one.maps, self.generator) for one in conditions]
         real_rows = windows.spread_rows(self.rng, N_REAL, config.window)
         real = windows.paths(real_rows, self.rng), windows.conditions(real_rows, kind).maps
         paths = PathCalibration.fit([(x, one.maps) for x, one in zip(raw, conditions, strict=True)], *real)
         drawn = [_Drawn.of(state, paths, x, one, self.rng) for x, one in zip(raw, conditions, strict=True)]
-        bands = by_position([one.bands.transpose(1, 2, 0, 3) for one in drawn], config.n_blocks)
-        shapes = [_autocovariances(part.transpose(2, 0, 1, 3)) for part in bands]
-        if before is None:
-            calibration = Calibration(paths, np.zeros(2 * len(REGIMES)), np.zeros(len(REGIMES)), None)
-        else:
+        calibration = Calibration.uncorrected(paths, state.representation.phi_weights)
+        if before is not None:
             calibration = replace(before, paths=replace(paths, gains=before.paths.gains))
         pure = self._pure(state, paths, kind) if drawn[0].conditions.regimes.any() else None
-        for _ in range(MATCH_ROUNDS if before is None else LATER_ROUNDS):
-            state, calibration = self._round(state, calibration, drawn, shapes, rows, pure)
-        logs = by_position([one.decode(state, calibration) for one in drawn], config.window)
-        return state, replace(calibration, returns=ReturnCalibration.fit(logs, windows.logs[None], RETURN_ROUNDS))
+        rounds = [len(SETS)] * (LATER_ROUNDS if kind else MATCH_ROUNDS) + [len(sets)] * (0 if kind else WIDE_ROUNDS)
+        for n_sets in rounds:
+            calibration = self._round(state, calibration, drawn[:n_sets], rows[:n_sets], pure)
+        logs = [one.decode(state, calibration) for one in drawn]
+        return replace(calibration, returns=self.returns(logs, RETURN_ROUNDS)), logs
+
+    def returns(self, logs: list[np.ndarray], n_rounds: int) -> ReturnCalibration:
+        """
+        :param logs: decoded log returns of whole paths (n, n_days, n_series) each
+        """
+        positions = by_position(logs, self.windows.state.config.window)
+        return ReturnCalibration.fit(positions, self.windows.logs[None], n_rounds)
 
     def _round(
-        self, state: GeneratorState, calibration: Calibration, drawn: list[_Drawn], shapes: list[np.ndarray],
-        rows: list[np.ndarray], pure: _Pure | None,
-    ) -> tuple[GeneratorState, Calibration]:  # fmt: skip
+        self, state: GeneratorState, calibration: Calibration, drawn: list[_Drawn], rows: list[np.ndarray], pure: _Pure | None
+    ) -> Calibration:
         window = state.config.window
         decoded = [one.decode(state, calibration) for one in drawn]
-        returns = ReturnCalibration.fit(by_position(decoded, window), self.windows.logs[None], 1)
+        returns = self.returns(decoded, 1)
         logs = [returns.apply(one, window) for one in decoded]
         positions = by_position(logs, window)
         acfs = [absolute_acf(part, ACF_LAGS) for part in positions]
-        # 1. what all kinds share
-        if drawn[0].conditions.kind == 0:
-            state = self._move_shared(state, positions[0], acfs[0])
-        # 2. clustering
+        # 1. sizes given other series and the days before, then clustering
+        calibration = self._move_sizes(calibration, positions[0], acfs[0])
+        bands = by_position([one.bands.transpose(1, 2, 0, 3) for one in drawn], state.config.n_blocks)
+        shapes = [_autocovariances(part.transpose(2, 0, 1, 3)) for part in bands]
         gains = _moved_gains(calibration.paths.gains, shapes, acfs, self._real_acf)
         calibration = replace(calibration, paths=replace(calibration.paths, gains=gains), returns=returns)
         if pure is None:
-            return state, calibration
-        # 3. drift per regime, and the spread of a window's return in one that lasts
+            return calibration
+        # 2. drift per regime, and the spread of a window's return in one that lasts
         market, real, one_hot = (
             by_position(sets, window)[0]
             for sets in (
@@ -168,18 +176,19 @@ class _Fit:
             )
         )  # fmt: skip
         drift = calibration.drift + drift_gap(market, real, market.std(), one_hot)
-        return state, _match_pure(state, replace(calibration, drift=drift), pure)
+        return _match_pure(state, replace(calibration, drift=drift), pure)
 
-    def _move_shared(self, state: GeneratorState, logs: np.ndarray, acf: np.ndarray) -> GeneratorState:
+    def _move_sizes(self, calibration: Calibration, logs: np.ndarray, acf: np.ndarray) -> Calibration:
         """Dependence of one series' size on another's size, and of sizes on the last returns."""
-        whole = self.windows.logs[None]
-        coupling = state.daily.coupling + RATE * size_gap(logs, whole)
-        weights = state.representation.phi_weights.copy()
-        weights[:, :LEVERAGE_LAGS] += RATE * (leverage(whole) - leverage(logs))[:, None]
-        days = np.arange(1, LAG_DAYS + 1)
-        weights[:, LAG_DAYS:] += RATE * np.stack([np.interp(days, ACF_LAGS, gap) for gap in (self._real_acf - acf).T])
-        representation = replace(state.representation, phi_weights=weights)
-        return replace(state, daily=state.daily.with_coupling(coupling), representation=representation)
+        coupling = calibration.coupling + COUPLING_RATE * size_gap(logs, self.windows.logs[None])
+        weights = calibration.phi_weights.copy()
+        weights[:, :LEVERAGE_LAGS] += RATE * (self._real_leverage - leverage(logs))[:, None]
+        weights[:, LAG_DAYS:] += LAG_RATE * (self._real_acf - acf)[:LAG_DAYS].T
+        return replace(calibration, coupling=coupling, phi_weights=weights)
+
+    @cached_property
+    def _real_leverage(self) -> np.ndarray:
+        return leverage(self.windows.logs[None])
 
     @cached_property
     def _real_acf(self) -> np.ndarray:
@@ -187,7 +196,7 @@ class _Fit:
 
     def _pure(self, state: GeneratorState, paths: PathCalibration, kind: int) -> _Pure:
         length, n_regimes = state.config.window, len(REGIMES)
-        n_pure = max(int(state.config.n_calibration_samples * PURE_SHARE), 2)
+        n_pure = max(int(state.config.n_calibration_samples * PURE_SHARE), LEAST_PURE_DRAWN)
         purity = windows_of(self.windows.regimes, length).mean(axis=1)
         sums = windows_of(self.windows.logs[:, :1], length).sum(axis=1)[:, 0]
         starts, moments = [], np.zeros((n_regimes, 2))
@@ -227,9 +236,9 @@ def drift_gap(market: np.ndarray, real: np.ndarray, volatility: float, one_hot: 
     :param real: of the training windows under the same conditions (n, n_days)
     :param volatility: daily, of the generated ones
     :param one_hot: regime per day (n, n_days, n_regimes)
-    :return: weights on :func:`drift_inputs` (2 * n_regimes,) [standard deviations per day]
+    :return: weights on :func:`regime_inputs` (2 * n_regimes,) [standard deviations per day]
     """
-    inputs = drift_inputs(one_hot).reshape(-1, 2 * one_hot.shape[-1])
+    inputs = regime_inputs(one_hot).reshape(-1, 2 * one_hot.shape[-1])
     return np.linalg.pinv(volatility * (inputs.T @ inputs), rcond=1e-6) @ (inputs.T @ (real - market).reshape(-1))
 
 

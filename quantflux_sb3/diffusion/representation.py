@@ -104,13 +104,14 @@ class Representation:
         q = to_gaussian(factors / np.exp(from_gaussian(paths, self.volatility_table)), self.daily_table)
         return paths, to_gaussian(q / np.exp(_phi(q[None], self.phi_weights)[0]), self.noise_table)
 
-    def decode(self, paths: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    def decode(self, paths: np.ndarray, noise: np.ndarray, phi_weights: np.ndarray | None = None) -> np.ndarray:
         """
         :param paths: Gaussianised log-volatility paths (..., n_days, n_series)
         :param noise: daily parts, standard Gaussian (..., n_days, n_series)
+        :param phi_weights: other ones than those of the training market (n_series, 2 * LAG_DAYS)
         :return: log returns, benchmark first (..., n_days, n_series)
         """
-        q = self._add_phi(from_gaussian(noise, self.noise_table))
+        q = _add_phi(from_gaussian(noise, self.noise_table), self.phi_weights if phi_weights is None else phi_weights)
         volatility = np.exp(from_gaussian(paths, self.volatility_table))
         factors = from_gaussian(q, self.daily_table) * volatility
         betas = self.beta[:, 0] + self.beta[:, 1] * _standardised_volatility(paths[..., 0])[..., None]
@@ -129,11 +130,12 @@ class Representation:
         raw = latent.sample(factors, 1, rng)[0]
         return _through_blocks(to_gaussian(raw, self.volatility_table[series]), self.taps)
 
-    def _add_phi(self, before_phi: np.ndarray) -> np.ndarray:
-        """Undo the division by exp(phi), day by day (..., n_days, n_series)."""
-        paths = np.ascontiguousarray(before_phi).reshape(-1, *before_phi.shape[-2:])
-        leverage, own = (np.ascontiguousarray(part) for part in _split(self.phi_weights))
-        return _recursion(paths, leverage, own).reshape(before_phi.shape)
+
+def _add_phi(before_phi: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Undo the division by exp(phi), day by day (..., n_days, n_series)."""
+    paths = np.ascontiguousarray(before_phi).reshape(-1, *before_phi.shape[-2:])
+    leverage, own = (np.ascontiguousarray(part) for part in _split(weights))
+    return _recursion(paths, leverage, own).reshape(before_phi.shape)
 
 
 @njit(cache=True)

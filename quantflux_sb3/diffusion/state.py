@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from quantflux_sb3.diffusion.calibration import Calibration, drift_inputs, lasting
+from quantflux_sb3.diffusion.calibration import Calibration
 from quantflux_sb3.diffusion.conditions import KINDS, Conditions, VolatilityScale
 from quantflux_sb3.diffusion.config import GeneratorConfig
-from quantflux_sb3.diffusion.daily import DailyModel
+from quantflux_sb3.diffusion.daily import DailyModel, lasting, regime_inputs
 from quantflux_sb3.diffusion.representation import Representation
 from quantflux_sb3.diffusion.smoothing import NOISE_REACH, block_means, upsample
 from quantflux_sb3.market.data import MarketData
@@ -127,26 +127,24 @@ class GeneratorState:
         calibration = self.calibrations[conditions.kind]
         blocks = calibration.paths.apply(raw, conditions.maps)
         innovations = self.daily.innovations(white)
-        logs = self.decode(blocks, innovations, conditions.regimes, calibration.drift, calibration.strays)
+        logs = self.decode(blocks, innovations, conditions.regimes, calibration)
         return calibration.returns.apply(logs, self.config.window) * np.exp(conditions.log_scale)
 
-    def decode(
-        self, blocks: np.ndarray, innovations: np.ndarray, one_hot: np.ndarray, drift: np.ndarray, strays: np.ndarray
-    ) -> np.ndarray:
+    def decode(self, blocks: np.ndarray, innovations: np.ndarray, one_hot: np.ndarray, calibration: Calibration) -> np.ndarray:
         """
         From calibrated paths to log returns that are not calibrated yet.
 
         :param blocks: calibrated paths (n_paths, n_blocks, n_series + 1)
         :param innovations: of the daily model (n_paths, n_days, n_series)
         :param one_hot: regime per day (n_paths, n_days, n_regimes); zero if not given
-        :param drift: see :class:`Calibration`
-        :param strays: see :class:`Calibration`
+        :param calibration: whose maps of daily parts are used
         :return: log returns, benchmark first (n_paths, n_days, n_series)
         """
         paths = upsample(blocks[..., :-1], self.representation.taps)
         trend = upsample(blocks[..., -1:], self.daily.trend_taps)[..., 0]
-        noise = self.daily.sample(paths, trend, drift_inputs(one_hot) @ drift, lasting(one_hot) @ strays, innovations)
-        return self.representation.decode(paths, noise)
+        shift, strays = regime_inputs(one_hot) @ calibration.drift, lasting(one_hot) @ calibration.strays
+        noise = self.daily.sample(paths, trend, shift, strays, innovations, calibration.coupling)
+        return self.representation.decode(paths, noise, calibration.phi_weights)
 
     def encode_history(self, history: MarketData | np.ndarray, n_paths: int, rng: np.random.Generator) -> np.ndarray:
         """

@@ -6,7 +6,10 @@ Source: Cont (2001), Empirical properties of asset returns: stylized facts and s
 window counts as calm.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
 
 #: Lags of the autocorrelation of absolute returns, and of the leverage effect [days].
 ACF_LAGS = tuple(range(1, 21))
@@ -31,9 +34,7 @@ def acf(values: np.ndarray, lags: tuple[int, ...] | np.ndarray = ACF_LAGS) -> np
     :return: (n_lags, n_series)
     """
     centred = values - values.mean(axis=(0, 1))
-    variance = (centred**2).mean(axis=(0, 1))
-    window = values.shape[1]
-    return np.stack([(centred[:, lag:] * centred[:, : window - lag]).mean(axis=(0, 1)) / variance for lag in lags])
+    return _lagged_products(centred, centred, lags) / (centred**2).mean(axis=(0, 1))
 
 
 def absolute_acf(logs: np.ndarray, lags: tuple[int, ...] | np.ndarray = ACF_LAGS) -> np.ndarray:
@@ -59,8 +60,7 @@ def leverage(logs: np.ndarray) -> np.ndarray:
     returns = logs - logs.mean(axis=(0, 1))
     size = np.abs(logs) - np.abs(logs).mean(axis=(0, 1))
     scale = returns.std(axis=(0, 1)) * size.std(axis=(0, 1))
-    lags = range(1, LEVERAGE_LAGS + 1)
-    return np.mean([(returns[:, :-lag] * size[:, lag:]).mean(axis=(0, 1)) / scale for lag in lags], axis=0)
+    return _lagged_products(returns, size, range(1, LEVERAGE_LAGS + 1)).mean(axis=0) / scale
 
 
 def tail_quantiles(logs: np.ndarray, levels: tuple[float, ...] = (0.001, 0.01, 0.99, 0.999)) -> np.ndarray:
@@ -118,3 +118,18 @@ def max_drawdowns(logs: np.ndarray) -> np.ndarray:
     """
     levels = np.concatenate([np.zeros_like(logs[:, :1]), logs.cumsum(axis=1)], axis=1)
     return -np.expm1((levels - np.maximum.accumulate(levels, axis=1)).min(axis=1))
+
+
+def _lagged_products(first: np.ndarray, later: np.ndarray, lags: Iterable[int]) -> np.ndarray:
+    """
+    Mean of ``first[t] * later[t + lag]`` over all windows and the days that have both, by the convolution theorem.
+
+    :param first: (n_windows, window, n_series)
+    :param later: (n_windows, window, n_series)
+    :return: (n_lags, n_series); NaN for lags of a window or more
+    """
+    days, window = np.array(list(lags)), first.shape[1]
+    length = next_fast_len(int(window + days.max()), real=True)
+    power = (rfft(first, length, axis=1).conj() * rfft(later, length, axis=1)).mean(axis=0)
+    pairs = np.where(days < window, window - days, np.nan)
+    return irfft(power, length, axis=0)[days] / pairs[:, None]

@@ -100,7 +100,8 @@ class _Trainer:
         config, accelerator = self.config, self.accelerator
         unet = _seeded_unet(self.windows.logs.shape[1], config, self.seed)
         optimizer = torch.optim.AdamW(unet.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
-        ema, stopping = EMAModel(unet.parameters(), decay=config.ema_decay), Stopping(config.patience)
+        weights = list(unet.parameters())
+        ema, stopping = EMAModel(weights, decay=config.ema_decay), Stopping(config.patience)
         first = 1
         if self.checkpoint is not None and self.checkpoint.is_file():
             first = 1 + load_checkpoint(self.checkpoint, self.identity, unet, optimizer, ema, stopping)
@@ -116,7 +117,7 @@ class _Trainer:
             optimizer.zero_grad()
             accelerator.backward(loss)
             optimizer.step()
-            ema.step(unet.parameters())
+            ema.step(weights)
             losses.append(loss.detach())
             if step % config.eval_interval == 0 or step == config.n_train_steps:
                 train_loss = torch.stack(losses).mean().item()
@@ -126,8 +127,8 @@ class _Trainer:
                     save_checkpoint(self.checkpoint, self.identity, step, unet, optimizer, ema, stopping)
                 if stopping.is_over:
                     break
-        for weights, best in zip(unet.parameters(), stopping.best_weights, strict=True):
-            weights.data.copy_(best)
+        for current, best in zip(weights, stopping.best_weights, strict=True):
+            current.data.copy_(best)
         logger.info("kept the weights of step %d", stopping.best_step)
         return unet.to("cpu").eval(), stopping
 

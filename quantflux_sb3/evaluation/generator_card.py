@@ -34,8 +34,10 @@ ASKED = (0.08, 0.12, 0.18, 0.27, 0.4)
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Generator card</title><style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
-color:#222}table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto}td,th{padding:.2rem .6rem;
-border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child{text-align:left}img{max-width:100%}</style>
+color:#222}table{border-collapse:collapse;margin-bottom:1rem;font-size:.85rem;display:block;overflow-x:auto}
+td,th{padding:.2rem .6rem;
+border-bottom:1px solid #ddd;text-align:right;font-variant-numeric:tabular-nums}
+td:first-child,th:first-child{text-align:left}img{max-width:100%}</style>
 <h1>Generator card</h1>
 <p>{{ record.assets | join(", ") }} and {{ record.benchmark }}, trained on {{ record.train_start }} to {{ record.train_end }}
 ({{ record.source }}), seed {{ record.seed }}, weights of step {{ record.best_step }}. Regimes: {{ record.regime_detector }}.
@@ -212,6 +214,11 @@ def _html(rows: list[list]) -> Markup:
 
 
 def _html_row(values: list, tag: str) -> Markup:
-    texts = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in values]
+    texts = [_plain(value) if isinstance(value, float) else str(value) for value in values]
     cells = [Markup("<{0}>{1}</{0}>").format(tag, text) for text in texts]
     return Markup("<tr>{}</tr>").format(Markup("").join(cells))
+
+
+def _plain(value: float) -> str:
+    """Four decimals, one from 10 on, none from 1,000 on or of whole numbers: rows are compared by their decimals."""
+    return f"{value:,.0f}" if abs(value) >= 1000.0 or value.is_integer() else f"{value:.{1 if abs(value) >= 10.0 else 4}f}"

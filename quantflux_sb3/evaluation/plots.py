@@ -6,12 +6,13 @@ threads do not meet. The first result is the agent and is drawn bold; the others
 Ito (2008) and Tol (2021), which colour-blind readers can tell apart; text stays legible at 700 pixels of width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -88,6 +89,49 @@ def drawdown(results: Sequence[BacktestResult]) -> Figure:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     label_ends(figure, axes, ends)
     return figure
+
+
+def rolling_sharpe(results: Sequence[BacktestResult]) -> Figure:
+    """
+    Sharpe ratio of the year before each day; nothing is drawn where there is no whole year.
+
+    :param results: backtests on the same days, the agent first
+    """
+    values = []
+    for result in results:
+        excess, window = result.returns - result.risk_free, result.periods_per_year
+        ratios = [metrics.sharpe_ratio(excess[end - window : end], window) for end in range(window, len(excess) + 1)]
+        values.append(np.concatenate([np.full(len(excess) - len(ratios), np.nan), ratios]))
+    figure, axes = _lines(results, values, "Sharpe ratio of the year before each day", "{:.2f}".format)
+    axes.axhline(0.0, color=MUTED, linewidth=0.6)
+    return figure
+
+
+def exposure(results: Sequence[BacktestResult]) -> Figure:
+    """
+    Share of wealth in assets, every day.
+
+    :param results: backtests on the same days, the agent first
+    """
+    figure, axes = _lines(results, [result.exposure for result in results], "Share of wealth in assets", percent)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    return figure
+
+
+def _lines(
+    results: Sequence[BacktestResult], values: Sequence[np.ndarray], title: str, form: Callable[[float], str]
+) -> tuple[Figure, Axes]:
+    """One line per result, with its name and last value at its end."""
+    agent = _first(results)
+    figure, axes = time_figure(3.0, agent.dates, title)
+    ends = []
+    for order, (result, series) in enumerate(zip(results, values, strict=True)):
+        colour, width = line_style(order)
+        axes.plot(result.dates, series, color=colour, linewidth=0.6 * width, zorder=10 - order)
+        if np.isfinite(series[-1]):
+            ends.append((f"{fill(result.name, 24)}\n{form(series[-1])}", float(series[-1]), colour, order == 0))
+    label_ends(figure, axes, ends)
+    return figure, axes
 
 
 def allocation(result: BacktestResult, largest: int = 11) -> Figure:

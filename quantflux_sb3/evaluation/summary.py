@@ -191,10 +191,13 @@ class ExperimentSummary:
         figures = {
             "cumulative_returns": plots.cumulative_returns(shown, self.market.benchmark),
             "drawdown": plots.drawdown([*shown, self.baselines[-1]]),
+            "exposure": plots.exposure(shown),
             "allocation": plots.allocation(self.agent),
             "final_allocation": plots.final_allocation(self.agent),
             "regime_attribution": plots.regime_attribution(self.agent),
         }
+        if len(self.agent.dates) > self.agent.periods_per_year:
+            figures["rolling_sharpe"] = plots.rolling_sharpe([*shown, self.baselines[-1]])
         if self.data is not None:
             figures["data_report"] = data_quality(self.data)
         for name, figure in figures.items():
