@@ -106,6 +106,8 @@ def walk(name: str, universe: str, runs: Path, n_jobs: int, only_finished: bool)
     if not folder.has("config.yml"):
         folder.write_text("config.yml", settings.to_yaml())
     begun = to_settings(parse(make_parser(), ["--config", str(folder / "config.yml")]), WalkForwardSettings)
+    if not settings.synthetic.n_markets:
+        begun = replace(begun, generator=settings.generator)  # there is none, so its settings do not matter
     if begun.to_yaml() != settings.to_yaml():
         raise SystemExit(f"leaderboard: '{folder.path}' was begun with other settings; delete it, or give another --runs.")
     walked = WalkForward(PreparedWalk.check(settings), folder, Console(stderr=True), n_jobs=n_jobs)
