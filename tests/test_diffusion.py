@@ -39,7 +39,7 @@ from quantflux_sb3.diffusion.training import _Trainer  # noqa: E402
 from quantflux_sb3.market import MarketData, load_bundled  # noqa: E402
 from quantflux_sb3.regimes import REGIMES  # noqa: E402
 
-QUICK = GeneratorConfig(n_train_steps=150, n_calibration_samples=500, eval_interval=25)
+QUICK = GeneratorConfig(n_train_steps=150, n_calibration_samples=1000, eval_interval=25)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
