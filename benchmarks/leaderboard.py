@@ -252,10 +252,11 @@ def search_sentences(figures: dict[str, Any]) -> str:
         [
             f"- Deflated Sharpe ratio of the best ensemble, {deflated['n_trials']} trials: "
             f"{deflated['deflated_sharpe_ratio']:.2f}.",
-            f"- Probability of backtest overfitting over the {overfitting['n_strategies']} lines above, seeds apart: "
+            f"- Probability of backtest overfitting over {overfitting['n_strategies']} portfolios (each seed by itself): "
             f"{overfitting['probability']:.2f}.",
             f"- Superior predictive ability, all against equal weight: p = {spa['p_value']:.3f}, best is {spa['best']}.",
-            f"- The same, the ensembles against the base rule: p = {own['p_value']:.3f}.",
+            f"- The same, the ensembles against the base rule: p = {own['p_value']:.3f} (one-sided: it cannot show that "
+            "the rule is better).",
         ]
     )
 
