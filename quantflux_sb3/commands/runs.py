@@ -4,13 +4,15 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser
 
-from quantflux_sb3.commands.parsing import parse, settings_parser, to_settings
+from quantflux_sb3.commands.parsing import check_config_file, parse, settings_parser, to_settings
 from quantflux_sb3.run_folder import LAST_FILE, RunFolder
-from quantflux_sb3.settings import QUICK, Settings
+from quantflux_sb3.settings import QUICK, Settings, WalkForwardSettings
 
 #: Exit code of an interrupted run.
 INTERRUPTED = 130
@@ -62,11 +64,26 @@ def _saved_settings(
 ) -> Settings:
     if folder.has(LAST_FILE):
         raise ValueError(f"The run '{folder.path}' is finished; its results lie there.")
+    walk = is_walkforward(folder.path)
+    if walk != issubclass(settings_class, WalkForwardSettings):
+        kind, command = ("a walk-forward", "walkforward") if walk else ("no walk-forward", "run")
+        again = shlex.join(["--output", str(folder.path.parent), "--name", folder.path.name])
+        raise ValueError(f"'{folder.path}' is {kind}; go on with `quantflux {command} --resume {again}`.")
     # What --quick meant stands in the saved configuration, which comes first; flags given now come on top.
     settings = to_settings(parse(make_parser(), ["--config", str(folder / "config.yml"), *argv]), settings_class)
     if settings.to_yaml() != (folder / "config.yml").read_text(encoding="utf-8"):
         raise ValueError(f"The settings given differ from those of '{folder.path}'; resume without them, or start a new run.")
     return settings
+
+
+def is_walkforward(folder: Path) -> bool:
+    """
+    :param folder: of a run, with its ``config.yml``
+    :return: whether ``quantflux walkforward`` made it
+    :raises ValueError: if the file cannot be read
+    """
+    check_config_file(str(folder / "config.yml"))
+    return "baselines_only" in yaml.safe_load((folder / "config.yml").read_text(encoding="utf-8"))
 
 
 def new_folder(options: Any, settings: Settings) -> RunFolder:
