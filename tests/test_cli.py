@@ -122,6 +122,17 @@ def test_unknown_key_in_a_config_file_is_refused(tmp_path, capsys, monkeypatch):
     assert "'mine.yml'" in err and "total_timestep" in err
 
 
+@pytest.mark.parametrize(
+    ("command", "content", "other"), [("run", "baselines_only: false", "walkforward"), ("walkforward", "seed: 0", "run")]
+)
+def test_runs_of_the_other_kind_are_not_resumed(command, content, other, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "it").mkdir(parents=True)
+    (tmp_path / "runs" / "it" / "config.yml").write_text(content)
+    err = refused(capsys, [command, "--resume", "--name", "it"], tmp_path)
+    assert f"go on with `quantflux {other} --resume --output runs --name it`" in err
+
+
 def test_data_list_and_fetch(tmp_path, capsys):
     assert main(["data", "list"]) == 0
     assert "AAPL" in capsys.readouterr().out
@@ -217,4 +228,5 @@ def test_prices_that_never_move_are_refused_for_the_generator(prices_file, tmp_p
 def test_outputs_that_cannot_be_written_are_refused(out, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    refused(capsys, ["data", "fetch", "--offline", "--tickers", "AAPL", "MSFT", "--out", out], tmp_path)
+    err = refused(capsys, ["data", "fetch", "--offline", "--tickers", "AAPL", "MSFT", "--out", out], tmp_path)
+    assert f"{out}'" in err or out.startswith("nodir")
