@@ -21,6 +21,8 @@ def write_whole(path: str | Path, content: bytes) -> Path:
             file.flush()
             os.fsync(file.fileno())  # or a loss of power could leave a file of the right name and no content
         os.replace(draft, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the name that the caller knows
     finally:
         draft.unlink(missing_ok=True)
     return path

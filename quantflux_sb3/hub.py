@@ -6,6 +6,8 @@ It stands in for ``rl_zoo3.push_to_hub``, which does not import with the current
 (https://github.com/huggingface/huggingface_sb3/issues/54) and whose card knows only a mean reward.
 """
 
+import hashlib
+import json
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -16,10 +18,14 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 
+from quantflux_sb3.run_folder import RunFolder
+
 ENV_ID = "QuantFlux-v0"
 CARD = Path(__file__).with_name("hub_card.md")
 #: Figures that the Hub shows beside the card.
 METRICS = ("sharpe_ratio", "annual_return", "max_drawdown")
+#: Digest of every file of a folder written here; a folder that still agrees with it may be written again.
+DIGESTS = ".quantflux.json"
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,7 @@ def model_card(model: HubModel, repo_id: str) -> ModelCard:
         model_name=name, eval_results=results,
     )  # fmt: skip
     texts = {
-        "hyperparams": yaml.safe_dump(dict(model.hyperparams)), "env_kwargs": yaml.safe_dump(dict(model.env_kwargs)),
-        "organization": organization, "name": name, "env_id": ENV_ID,
+        "hyperparams": yaml.safe_dump(dict(model.hyperparams)), "organization": organization, "name": name, "env_id": ENV_ID,
     }  # fmt: skip
     return ModelCard.from_template(data, template_path=str(CARD), **{**_values(model), **texts})
 
@@ -84,27 +89,51 @@ def _values(model: HubModel) -> dict[str, Any]:
 def check_target(repo_id: str, out: Path) -> None:
     """
     :param repo_id: ``organization/name``
-    :param out: new folder
-    :raises ValueError: if ``repo_id`` is no such name or the folder exists
+    :param out: new folder, or one that :func:`write_hub_folder` wrote and nobody changed
+    :raises ValueError: if ``repo_id`` is no such name or the folder holds something else
     """
     organization, slash, name = repo_id.partition("/")
     if not (organization and slash and name) or "/" in name:
         raise ValueError(f"--repo-id must be ORGANIZATION/NAME; got '{repo_id}'.")
-    if out.exists():
-        raise ValueError(f"There is a '{out}' already; choose another --out.")
+    if out.exists() and not _is_ours(out):
+        raise ValueError(
+            f"There is a '{out}' already, and it is not, or no longer, as `quantflux push` writes one; delete it, or choose "
+            "another --out."
+        )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds what :func:`write_hub_folder` wrote, and nothing else."""
+    try:
+        return json.loads((folder / DIGESTS).read_text(encoding="utf-8")) == _digests(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    paths = (path for path in sorted(folder.rglob("*")) if path.name != DIGESTS)
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+        for path in paths
+    }
 
 
 def write_hub_folder(model: HubModel, repo_id: str, out: Path) -> Path:
     """
     :param model: what is published
     :param repo_id: ``organization/name``, which the card names
-    :param out: new folder
+    :param out: new folder, or one that this function wrote and nobody changed
     :return: the folder, ready to be uploaded
     :raises ValueError: see :func:`check_target`
     """
     check_target(repo_id, out)
     card = model_card(model, repo_id)
-    out.mkdir(parents=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return RunFolder(out.parent).write(out.name, lambda folder: _write_files(model, card, folder))
+
+
+def _write_files(model: HubModel, card: ModelCard, out: Path) -> None:
+    out.mkdir()
     shutil.copy(model.model, out / f"{model.algo}-{ENV_ID}.zip")
     for file, content in {
         "config.yml": dict(model.hyperparams), "env_kwargs.yml": dict(model.env_kwargs),
@@ -117,7 +146,7 @@ def write_hub_folder(model: HubModel, repo_id: str, out: Path) -> Path:
     for path in model.pictures:
         shutil.copy(path, out / path.name)
     card.save(out / "README.md")
-    return out
+    (out / DIGESTS).write_text(json.dumps(_digests(out)), encoding="utf-8")
 
 
 def upload(folder: Path, repo_id: str) -> str:
@@ -130,7 +159,7 @@ def upload(folder: Path, repo_id: str) -> str:
     api = HfApi()
     try:
         url = api.create_repo(repo_id, exist_ok=True)
-        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="QuantFlux agent")
+        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="QuantFlux agent", ignore_patterns=[DIGESTS])
     except Exception as error:  # of the network, of the Hub or of the token, each of a library of its own
         raise ValueError(f"The Hub did not take '{folder}' ({type(error).__name__}: {error}); the folder is kept.") from error
     return str(url)

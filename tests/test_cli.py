@@ -91,6 +91,9 @@ def test_bad_price_files_are_refused_in_one_line(expected, prices_file, tmp_path
         ("generate --generator . --out x.csv", "not a saved RegimeDDPMPipeline"),
         ("generate --generator . --out x.txt", "must end in"),
         ("evaluate --model nowhere.zip", "no model"),
+        (f"evaluate --model {__file__}", "is no saved ppo model"),
+        ("evaluate", "are required: --model"),
+        ("push runs/run-001", "are required: --repo-id"),
         ("data", "needs one of"),
         ("walkforward --first 1991", "Give a later --first"),
         ("walkforward --first 2010 --last 2009", "must not lie before"),
@@ -99,6 +102,8 @@ def test_bad_price_files_are_refused_in_one_line(expected, prices_file, tmp_path
         ("walkforward --backend spark", "expected one of local, ray, dask"),
         ("walkforward --n_jobs 0", "n_jobs must be at least 1"),
         ("walkforward --address here:1", "needs --backend ray or dask"),
+        ("walkforward --backend dask --address nowhere", "No dask cluster answers at --address nowhere"),
+        ("walkforward --first 2030", "--first 2030 is after the last price, 2022-12-28"),
         ("walkforward --train_end 2010-12-31", "splits of its own"),
         ("walkforward --synthetic.n_markets 0 --agent.policy no.Policy", "no class 'no.Policy'"),
         ("walkforward --resume --name never-run", "no run"),
@@ -113,7 +118,19 @@ def test_bad_arguments_are_refused_in_one_line(arguments, expected, tmp_path, ca
 def test_unknown_key_in_a_config_file_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yml").write_text("agent:\n  total_timestep: 5\n")
-    assert "total_timestep" in refused(capsys, ["run", "--config", "mine.yml"], tmp_path)
+    err = refused(capsys, ["run", "--config", "mine.yml"], tmp_path)
+    assert "'mine.yml'" in err and "total_timestep" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "other"), [("run", "baselines_only: false", "walkforward"), ("walkforward", "seed: 0", "run")]
+)
+def test_runs_of_the_other_kind_are_not_resumed(command, content, other, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "it").mkdir(parents=True)
+    (tmp_path / "runs" / "it" / "config.yml").write_text(content)
+    err = refused(capsys, [command, "--resume", "--name", "it"], tmp_path)
+    assert f"go on with `quantflux {other} --resume --output runs --name it`" in err
 
 
 def test_data_list_and_fetch(tmp_path, capsys):
@@ -211,4 +228,5 @@ def test_prices_that_never_move_are_refused_for_the_generator(prices_file, tmp_p
 def test_outputs_that_cannot_be_written_are_refused(out, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    refused(capsys, ["data", "fetch", "--offline", "--tickers", "AAPL", "MSFT", "--out", out], tmp_path)
+    err = refused(capsys, ["data", "fetch", "--offline", "--tickers", "AAPL", "MSFT", "--out", out], tmp_path)
+    assert f"{out}'" in err or out.startswith("nodir")

@@ -53,6 +53,7 @@ def test_card_says_what_it_is_how_it_did_and_what_could_be_wrong(published):
     ):
         assert text in card.text
     settings = yaml.safe_load(card.text.partition("```yaml\n")[2].partition("```")[0])
+    assert card.text.count("target_smoothing") == 1
     assert settings["env_wrapper"] == "quantflux_sb3.wrappers.MarketTiming" and settings["n_steps"] == 64
     assert "-orga someone -name agent" in card.text
 
@@ -128,4 +129,24 @@ def test_a_hub_that_does_not_answer_is_said_and_the_folder_kept(logs, tmp_path, 
     assert main(["push", "-f", str(logs), "--repo-id", "someone/agent"]) == 2
     err = capsys.readouterr().err
     assert "The Hub did not take 'hub/agent'" in err and err.count("\n") == 1
-    assert (tmp_path / "hub" / "agent" / "README.md").is_file()
+    card = tmp_path / "hub" / "agent" / "README.md"
+    assert card.is_file()
+    assert main(["push", "-f", str(logs), "--repo-id", "someone/agent", "--dry-run"]) == 0  # its own folder, written again
+    card.write_text("mine")
+    assert main(["push", "-f", str(logs), "--repo-id", "someone/agent", "--dry-run"]) == 2
+    assert "delete it, or choose another --out" in capsys.readouterr().err and card.read_text() == "mine"
+
+
+def test_a_walk_forward_or_damaged_figures_are_not_published(tmp_path, capsys):
+    for text, expected in (("{", "metrics.json' is damaged"), ('{"test": 5}', "does not hold the figures of a run")):
+        (tmp_path / "metrics.json").write_text(text)
+        assert main(["push", str(tmp_path), "--repo-id", "a/b", "--out", str(tmp_path / "out")]) == 2
+        assert expected in capsys.readouterr().err
+        assert main(["report", str(tmp_path)]) == 2
+        assert expected in capsys.readouterr().err
+    (tmp_path / "metrics.json").write_text('{"test": {"equal weight": {}}, "folds": []}')
+    (tmp_path / "config.yml").write_text("baselines_only: true")
+    assert main(["push", str(tmp_path), "--repo-id", "a/b", "--out", str(tmp_path / "out")]) == 2
+    assert "is a walk-forward; push takes a run of `quantflux run`" in capsys.readouterr().err
+    assert main(["report", str(tmp_path)]) == 2
+    assert "is a walk-forward of baselines only; it has no page" in capsys.readouterr().err

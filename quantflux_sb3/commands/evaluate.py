@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from rich.console import Console
 
@@ -68,6 +69,8 @@ def load_model(path: str, algorithm: str, env: Any):
         raise ValueError(f"Unknown --algo '{algorithm}'; expected one of {', '.join(ALGORITHMS)}.")
     if not Path(path).is_file():
         raise ValueError(f"There is no model '{path}'.")
+    if not is_zipfile(path):
+        raise ValueError(f"'{path}' is no saved {algorithm} model.")
     try:
         return load_for_env(load_by_name(ALGORITHMS[algorithm]), path, env)
     except ValueError:

@@ -100,6 +100,7 @@ def _write_report(options: Any, pipeline: Any) -> None:
     rows = np.flatnonzero(inside)
     if not len(rows):
         raise ValueError(f"The prices have no day of the training span, {record.train_start} to {record.train_end}.")
+    print(f"writing the generator card of {options.generator} ...", flush=True)
     print(f"wrote {write_card(options.generator, pipeline, market.window(rows[0], rows[-1] + 1), options.seed)}")
 
 

@@ -25,12 +25,24 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Any:
     :return: namespace with dataclasses instantiated
     :raises ParsingError: with one line that says what is wrong
     """
-    for path in _config_files(argv):
+    files = _config_files(argv)
+    for path in files:
         check_config_file(path)
     try:
         return parser.instantiate(parser.parse_args(argv))
     except ArgumentError as error:
-        raise ParsingError(f"{error.message} (see {parser.prog} --help)") from error
+        raise ParsingError(f"{_plainer(error.message, files)} (see {parser.prog} --help)") from error
+
+
+def _plainer(message: str, files: list[str]) -> str:
+    """The parser's own words, with the flags that are missing and the file that holds a key it does not know."""
+    required, colon, names = message.partition("arguments are required: ")
+    if colon:
+        flags = ("--" + name.replace("repo_id", "repo-id") for name in names.split(", "))
+        return f"{required}{colon}{', '.join(flags)}"
+    if files and "accept" in message:  # a flag that it does not know, it calls unrecognized
+        return f"'{', '.join(files)}': {message}"
+    return message
 
 
 def _config_files(argv: list[str]) -> list[str]:

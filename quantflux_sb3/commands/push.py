@@ -1,6 +1,5 @@
 """``quantflux push``: publish a trained agent on the Hugging Face Hub, with a model card."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,8 @@ from jsonargparse import ArgumentParser
 from quantflux_sb3.commands.evaluate import load_model
 from quantflux_sb3.commands.parsing import parse, to_settings
 from quantflux_sb3.commands.run import make_parser as run_parser
+from quantflux_sb3.commands.runs import figures_of, is_walkforward
+from quantflux_sb3.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from quantflux_sb3.hub import HubModel
@@ -55,9 +56,9 @@ def of_run(path: Path) -> "HubModel":
     from quantflux_sb3.config import PortfolioConfig
     from quantflux_sb3.hub import HubModel, plain_env_kwargs, timing_wrapper
 
-    if not (path / "metrics.json").is_file():
-        raise ValueError(f"There is no finished run in '{path}'; its metrics.json is missing.")
-    metrics: dict[str, Any] = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    metrics = figures_of(path)
+    if is_walkforward(path):
+        raise ValueError(f"'{path}' is a walk-forward; push takes a run of `quantflux run`.")
     settings = to_settings(parse(run_parser(), ["--config", str(path / "config.yml")]))
     agent = asdict(settings.agent)
     n_seeds, policy = agent.pop("n_seeds"), agent.pop("policy")
@@ -68,14 +69,14 @@ def of_run(path: Path) -> "HubModel":
         "env_wrapper": timing_wrapper(settings.timing if settings.use_timing else None), "env_kwargs": env_kwargs,
         **{name: value for name, value in agent.items() if name != "log_std_init"},
     }  # fmt: skip
-    market = metrics["market"]
+    market, train_end = metrics["market"], RunFolder(path).read_json("data.json")["splits"]["train_end"]
     return HubModel(
         algo="ppo", algorithm="PPO", model=path / "model.zip", hyperparams=hyperparams, env_kwargs=env_kwargs, agent="agent",
         rows=_rows(metrics["test"]), period=f"unseen days, {market['test_first']} to {market['test_last']}",
         facts=[
             _holds(market["assets"], market["source"], market["benchmark"]),
             _exposure(settings.use_timing),
-            f"Trained on real prices up to the training end and on {settings.synthetic.n_markets} synthetic markets.",
+            f"Trained on real prices up to {train_end} and on {settings.synthetic.n_markets} synthetic markets.",
             f"The seed of {n_seeds} that did best on the validation years.",
         ],
         verdicts=metrics.get("verdicts", []), caveats=metrics.get("caveats", []), pictures=sorted(path.glob("*.png")),

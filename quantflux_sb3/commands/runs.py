@@ -4,16 +4,20 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser
 
-from quantflux_sb3.commands.parsing import parse, settings_parser, to_settings
+from quantflux_sb3.commands.parsing import check_config_file, parse, settings_parser, to_settings
 from quantflux_sb3.run_folder import LAST_FILE, RunFolder
-from quantflux_sb3.settings import QUICK, Settings
+from quantflux_sb3.settings import QUICK, Settings, WalkForwardSettings
 
 #: Exit code of an interrupted run.
 INTERRUPTED = 130
+#: Of ``metrics.json``.
+_MAPPINGS, _LISTS = ("market", "seeds", "sharpe_differences"), ("verdicts", "caveats", "folds")
 
 
 def run_parser(command: str, description: str, settings_class: type[Settings]) -> ArgumentParser:
@@ -62,11 +66,43 @@ def _saved_settings(
 ) -> Settings:
     if folder.has(LAST_FILE):
         raise ValueError(f"The run '{folder.path}' is finished; its results lie there.")
+    walk = is_walkforward(folder.path)
+    if walk != issubclass(settings_class, WalkForwardSettings):
+        kind, command = ("a walk-forward", "walkforward") if walk else ("no walk-forward", "run")
+        again = shlex.join(["--output", str(folder.path.parent), "--name", folder.path.name])
+        raise ValueError(f"'{folder.path}' is {kind}; go on with `quantflux {command} --resume {again}`.")
     # What --quick meant stands in the saved configuration, which comes first; flags given now come on top.
     settings = to_settings(parse(make_parser(), ["--config", str(folder / "config.yml"), *argv]), settings_class)
     if settings.to_yaml() != (folder / "config.yml").read_text(encoding="utf-8"):
         raise ValueError(f"The settings given differ from those of '{folder.path}'; resume without them, or start a new run.")
     return settings
+
+
+def is_walkforward(folder: Path) -> bool:
+    """
+    :param folder: of a run, with its ``config.yml``
+    :return: whether ``quantflux walkforward`` made it
+    :raises ValueError: if the file cannot be read
+    """
+    check_config_file(str(folder / "config.yml"))
+    return "baselines_only" in yaml.safe_load((folder / "config.yml").read_text(encoding="utf-8"))
+
+
+def figures_of(folder: Path) -> dict[str, Any]:
+    """
+    :param folder: of a finished run
+    :return: its ``metrics.json``
+    :raises ValueError: if it is none, or the file holds something else
+    """
+    from quantflux_sb3.evaluation.report import METRICS_FILE, read_metrics
+
+    metrics = read_metrics(folder)
+    test = metrics["test"]
+    mappings = [test, *(test.values() if isinstance(test, dict) else ()), *(metrics.get(name, {}) for name in _MAPPINGS)]
+    lists = [metrics.get(name, []) for name in _LISTS]
+    if not all(isinstance(item, dict) for item in mappings) or not all(isinstance(item, list) for item in lists):
+        raise ValueError(f"'{folder / METRICS_FILE}' does not hold the figures of a run.")
+    return metrics
 
 
 def new_folder(options: Any, settings: Settings) -> RunFolder:

@@ -28,7 +28,7 @@ def walkforward(argv: list[str]) -> int:
     :return: exit code
     """
     options, settings, folder = settings_and_folder(make_parser, argv, WalkForwardSettings)
-    from quantflux_sb3.walkforward.parallel import check_backend
+    from quantflux_sb3.walkforward.parallel import check_backend, check_cluster
 
     check_backend(options.backend, options.n_jobs, options.address)
     from quantflux_sb3.evaluation.baselines import AGENT
@@ -37,6 +37,7 @@ def walkforward(argv: list[str]) -> int:
     from quantflux_sb3.walkforward.runner import PreparedWalk, WalkForward
 
     walk = PreparedWalk.check(settings)
+    check_cluster(options.backend, options.address)
     folder = folder or new_folder(options, walk.prepared.settings)
     console = Console(soft_wrap=True)
     worker = WalkForward(walk, folder, console, options.backend, options.n_jobs, options.address)

@@ -57,6 +57,8 @@ def make_folds(market: MarketData, settings: WalkForwardSettings) -> list[Fold]:
     """
     first, last = settings.first, settings.last or _year(market.dates[-1])
     known = (_year(market.dates[0]), _year(market.dates[-1]))
+    if first > known[1]:
+        raise ValueError(f"--first {first} is after the last price, {market.dates[-1]}.")
     if not known[0] <= first <= last <= known[1]:
         raise ValueError(
             f"The prices reach from {market.dates[0]} to {market.dates[-1]}; test years {first} to {last} do not fit."

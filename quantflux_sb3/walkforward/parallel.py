@@ -40,6 +40,23 @@ def check_backend(name: str, n_jobs: int, address: str | None = None) -> None:
         raise ImportError(f"--backend {name} needs the extra '{name}': pip install 'quantflux_sb3[{name}]'.")
 
 
+def check_cluster(name: str, address: str | None) -> None:
+    """
+    Connect once to a cluster that is said to run, and leave it again.
+
+    :param name: of the backend
+    :param address: of the cluster; nothing is done without one
+    :raises ValueError: if none answers
+    """
+    if address is None:
+        return
+    try:
+        with _BACKENDS[name](1, address):
+            pass
+    except Exception as error:  # of the cluster's library or of the network, each of a kind of its own
+        raise ValueError(f"No {name} cluster answers at --address {address} ({error}).") from error
+
+
 def run_tasks(
     function: Callable[..., Any], tasks: Sequence[tuple], backend: str = "local", n_jobs: int = -1,
     address: str | None = None, progress: bool = False, label: str = "tasks",
