@@ -208,6 +208,7 @@ def test_a_single_seed_is_shown_once(tiny, local):
 def test_the_page_says_what_each_fold_trained(local):
     run = read_run(local)
     assert "Every fold trains its agents anew" in render_report(run)
+    assert "quantflux walkforward --config config.yml" in render_report(run)
     html = render_report(replace(run, config_text="synthetic: {n_markets: 4}"))
     assert "Every fold trains a generator and agents anew" in html and "None were used" not in html
 

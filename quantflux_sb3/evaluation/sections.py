@@ -214,7 +214,11 @@ def the_data(data: ReportData) -> Section | None:
 
 
 def how_to_repeat(data: ReportData) -> Section | None:
-    blocks: list[Block] = [Code("Configuration", data.config_text)] if data.config_text else []
+    blocks: list[Block] = []
+    if data.config_text:
+        command = "walkforward" if data.get("folds") else "run"
+        line = f"quantflux {command} --config config.yml, with the configuration below, which lies in the run's folder."
+        blocks += [Sentences([line], False), Code("Configuration", data.config_text)]
     if data.versions:
         blocks.append(Sentences([", ".join(f"{name} {version}" for name, version in data.versions.items()) + "."], False))
     return Section("repeat", "How to repeat it", blocks) if blocks else None
