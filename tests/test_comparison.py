@@ -40,7 +40,10 @@ def test_agents_are_compared_on_common_days_in_plain_language(runs):
     html, summary = render_comparison(both), evaluation()
     a, b = summary.seed_results
     sentence = verdict("the agent of one", "that of two", sharpe_difference(a, b))
-    assert f"{sentence.replace(' %', chr(160) + '%')}." in html
+    days = f"{a.dates[0]} to {a.dates[-1]}"
+    assert f"{sentence.replace(' %', chr(160) + '%')}, on the days {days}, the chosen seed of each." in html
+    assert f"days that all runs have ({days})" in html  # trading days, not the point before the first return
+    assert '<th scope="col">one</th>' in html
     for name, run in both.items():
         row = run.metrics["test"]["agent"]
         pattern = rf"{name}: agent</th>.*?</tr>"
@@ -60,7 +63,17 @@ def test_other_years_assets_and_prices_are_said(runs, tmp_path):
     sentences = differing_facts(read_runs([runs / "one", other]))
     assert len(sentences) == 3
     assert sentences[0] == "The test years differ: one 2016-01-04 to 2022-12-28; other 2018-01-02 to 2022-12-28."
-    assert "other AAPL, XOM" in sentences[1] and "prices differ" in sentences[2]
+    assert "other AAPL, XOM" in sentences[1] and "the index earned the same" in sentences[2]
+
+
+def test_prices_differ_where_their_source_or_the_index_does(runs, tmp_path):
+    both = read_runs([runs / "one", altered(runs, tmp_path / "other", content_hash="f00")])
+    daily = both["other"].daily
+    moved = {name: values + (name == both["other"].index) * 1e-4 for name, values in daily.returns.items()}
+    both["other"] = replace(both["other"], daily=replace(daily, returns=moved))
+    assert differing_facts(both) == ["The prices differ, or their sources."]
+    both = read_runs([runs / "one", altered(runs, tmp_path / "elsewhere", content_hash="f00", source="a file")])
+    assert differing_facts(both) == ["The prices differ, or their sources."]
 
 
 def test_curves_are_of_the_days_that_all_runs_have(runs):

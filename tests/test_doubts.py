@@ -74,6 +74,13 @@ def test_a_short_window_is_called_short():
     ]
 
 
+def test_a_short_walk_forward_is_called_short():
+    figures = with_figure("market.test_first", "2020-12-28")
+    assert doubts(figures) == [
+        "All folds together test 2.0 years: even a Sharpe ratio of 1 needs four years to differ from 0."
+    ]
+
+
 def test_what_the_data_says_of_dividends_is_not_said_twice():
     figures = with_figure("market.benchmark_kind", "price")
     figures["market"]["caveats"] = ["The index pays no dividends."]
@@ -82,7 +89,7 @@ def test_what_the_data_says_of_dividends_is_not_said_twice():
 
 def test_years_after_the_rules_were_chosen_are_unseen():
     figures = with_figure("market.exposure_rule", True)
-    figures["market"]["test_first"] = "2023-01-03"
+    figures["market"] |= {"test_first": "2023-01-03", "test_last": "2029-12-31"}
     assert doubts(figures) == []
 
 

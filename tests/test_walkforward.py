@@ -18,6 +18,8 @@ from stable_baselines3 import PPO
 from quantflux_sb3.evaluation.backtest import backtest_rule
 from quantflux_sb3.evaluation.baselines import EQUAL_WEIGHT
 from quantflux_sb3.evaluation.decisions import Decisions, WeightRule
+from quantflux_sb3.evaluation.report import read_run, render_report
+from quantflux_sb3.evaluation.report_data import ReportData
 from quantflux_sb3.market import WARMUP_DAYS
 from quantflux_sb3.run_folder import RunFolder
 from quantflux_sb3.settings import AgentSettings, SyntheticSettings, WalkForwardSettings
@@ -190,6 +192,25 @@ def test_one_portfolio_pays_for_one_entry(tiny):
     np.testing.assert_array_equal(summary.agent.returns, summary.agent.risk_free)
     half = backtest_rule(WeightRule("half", lambda history: row[:-1] / 2.0, refit_days=1), market, "test", config)
     np.testing.assert_allclose(summary.ensemble.returns, half.returns, rtol=0, atol=1e-15)
+
+
+def test_a_single_seed_is_shown_once(tiny, local):
+    """Its ensemble is the agent again, and nothing was chosen among seeds."""
+    both = WalkForward(tiny, RunFolder(local), Console(file=io.StringIO())).summary()
+    summary = replace(both, trained=both.trained[:1])
+    metrics = summary.metrics
+    assert "ensemble of seeds" not in metrics["test"] and len(metrics["verdicts"]) == 3
+    assert not any("did best" in sentence for sentence in metrics["caveats"])
+    html = render_report(ReportData(metrics))
+    assert "ensemble of seeds" not in html and "Seeds, least to largest" not in html
+
+
+def test_the_page_says_what_each_fold_trained(local):
+    run = read_run(local)
+    assert "Every fold trains its agents anew" in render_report(run)
+    assert "quantflux walkforward --config config.yml" in render_report(run)
+    html = render_report(replace(run, config_text="synthetic: {n_markets: 4}"))
+    assert "Every fold trains a generator and agents anew" in html and "None were used" not in html
 
 
 def test_baselines_alone_can_be_walked(tmp_path):

@@ -6,6 +6,7 @@ are of the days that all runs have in common; where years, assets or prices diff
 """
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,13 @@ FACTS = {
     "benchmark": "The benchmarks differ",
     "prices": "The prices differ, or their sources",
 }
+
+
+#: Another hash of the prices may be but another length, as where a walk-forward ends before the prices do.
+SAME_INDEX = (
+    "The price histories are not identical (another length, or other prices of assets); the index earned the same on the days "
+    "that the runs share"
+)
 
 
 def read_runs(folders: Sequence[str | Path]) -> dict[str, ReportData]:
@@ -72,7 +80,7 @@ def render_comparison(runs: Runs) -> str:
 def _page(runs: Runs) -> Page:
     common = common_days(runs)
     axis = TimeAxis(common) if common else None
-    sections = [_results(runs, axis), _differences(runs, common), _settings(runs)]
+    sections = [_results(runs, axis), _differences(runs), _settings(runs)]
     return Page(
         "Runs compared", ", ".join(runs), _verdicts(common), [section for section in sections if section],
         axis.texts if axis else (),
@@ -88,9 +96,7 @@ def common_days(runs: Runs) -> DailySeries | None:
     if len(series) < len(runs):
         return None
     first = next(iter(series.values()))
-    days = first.dates
-    for daily in series.values():
-        days = np.intersect1d(days, daily.dates)
+    days = _shared_days(list(series.values()))
     if len(days) < LEAST_DAYS:
         return None
     rows = np.isin(first.dates, days)
@@ -108,9 +114,30 @@ def differing_facts(runs: Runs) -> list[str]:
     for key, sentence in FACTS.items():
         values = {name: fact[key] for name, fact in facts.items()}
         if len(set(values.values())) > 1:
+            if key == "prices" and same_index(runs):
+                sentence = SAME_INDEX
             told = "" if key == "prices" else ": " + "; ".join(f"{name} {value}" for name, value in values.items())
             sentences.append(f"{sentence}{told}.")
     return sentences
+
+
+def same_index(runs: Runs) -> bool:
+    """
+    :param runs: by name
+    :return: whether the index comes from one source and earned the same in all runs on the days that they share; False also
+        where there are too few such days
+    """
+    series = [run.daily for run in runs.values() if run.daily]
+    days = _shared_days(series) if len(series) == len(runs) else ()
+    if len(days) < LEAST_DAYS or len({(run.index, run.get("market").get("source")) for run in runs.values()}) > 1:
+        return False
+    name = next(iter(runs.values())).index
+    first, *others = (daily.returns[name][np.isin(daily.dates, days)] for daily in series)
+    return all(np.allclose(first, other, rtol=0.0, atol=1e-12) for other in others)
+
+
+def _shared_days(series: Sequence[DailySeries]) -> np.ndarray:
+    return reduce(np.intersect1d, (daily.dates for daily in series))
 
 
 def differing_settings(runs: Runs) -> list[dict[str, str]]:
@@ -132,7 +159,9 @@ def _verdicts(common: DailySeries | None) -> list[Verdict]:
     found = []
     for a, b in combinations(results, 2):
         difference = sharpe_difference(results[a], results[b])
-        found.append(Verdict(verdict(f"the agent of {a}", f"that of {b}", difference), difference))
+        sentence = verdict(f"the agent of {a}", f"that of {b}", difference)
+        days = f"on the days {common.dates[0]} to {common.dates[-1]}, the chosen seed of each"
+        found.append(Verdict(f"{sentence}, {days}", difference))
     return found
 
 
@@ -162,7 +191,7 @@ def _results(runs: Runs, axis: TimeAxis | None) -> Section:
     if axis is None:
         least = f"The runs share fewer than {LEAST_DAYS} test days, or one has no daily returns: there are no common curves."
         return Section("results", "Results on unseen years, after costs", [*blocks, Sentences([least], False)])
-    first, last = axis.texts[0], axis.texts[-1]
+    first, last = axis.daily.dates[0], axis.daily.dates[-1]
     caption = f"Growth of 1 in each agent, days that all runs have ({first} to {last}), logarithmic scale"
     blocks.append(Picture(caption, chart=charts.growth(axis, None, run_lines)))
     blocks.append(Picture("How far below the peak", chart=charts.drawdown(axis, None, run_lines)))
@@ -178,7 +207,7 @@ def run_lines(values: Mapping[str, np.ndarray], index: str | None, labels: Mappi
     ]
 
 
-def _differences(runs: Runs, common: DailySeries | None) -> Section | None:
+def _differences(runs: Runs) -> Section | None:
     rows = [
         {
             "run": name,
@@ -200,14 +229,14 @@ def _differences(runs: Runs, common: DailySeries | None) -> Section | None:
 
 def _settings(runs: Runs) -> Section:
     rows = differing_settings(runs)
-    blocks: list[Any] = [Table("Settings that differ", ("setting", *runs), rows)] if rows else []
+    blocks: list[Any] = [Table("Settings that differ", ("setting", *runs), rows, like="setting")] if rows else []
     versions = [
         {"library": library, **{name: run.versions.get(library, "") for name, run in runs.items()}}
         for library in dict.fromkeys(library for run in runs.values() for library in run.versions)
     ]
     changed = [row for row in versions if len({row[name] for name in runs}) > 1]
     if changed:
-        blocks.append(Table("Versions that differ", ("library", *runs), changed))
+        blocks.append(Table("Versions that differ", ("library", *runs), changed, like="library"))
     return Section("settings", "Settings", blocks or [Sentences(["All settings and versions are the same."], False)])
 
 

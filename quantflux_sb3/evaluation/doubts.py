@@ -56,12 +56,13 @@ def filled_prices(metrics: Metrics) -> str | None:
 
 
 def one_window(metrics: Metrics) -> str | None:
-    if "market" not in metrics or metrics.get("folds"):
+    if "market" not in metrics:
         return None
-    years = _years(metrics)
+    years, folds = _years(metrics), metrics.get("folds")
     if years < SHORT_YEARS:
-        return f"The test is one window of {years:.1f} years: even a Sharpe ratio of 1 needs four years to differ from 0."
-    return f"The test is one window of {years:.1f} years: another one could have gone the other way."
+        test_is = "All folds together test" if folds else "The test is one window of"
+        return f"{test_is} {years:.1f} years: even a Sharpe ratio of 1 needs four years to differ from 0."
+    return None if folds else f"The test is one window of {years:.1f} years: another one could have gone the other way."
 
 
 def few_seeds(metrics: Metrics) -> str | None:

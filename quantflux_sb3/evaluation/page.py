@@ -33,7 +33,7 @@ class Table:
     :param note: how to read it
     :param folded: behind a line that opens it
     :param by_row: the first cell of each row is the key of the figure in it, instead of the heading of each column
-    :param like: key by which all figures but the first of a row are written, where the columns are names
+    :param like: key by which all figures but the first of a row are written, where the columns are names; they stay as is
     """
 
     kind: ClassVar[str] = "table"

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import yaml
+
 from quantflux_sb3.evaluation.baselines import AGENT
 from quantflux_sb3.evaluation.chart_parts import TimeAxis
 from quantflux_sb3.evaluation.daily import DailySeries
@@ -41,6 +43,12 @@ class ReportData:
     def __post_init__(self) -> None:
         if AGENT not in self.metrics["test"]:
             raise ValueError(f"The figures hold no strategy named '{AGENT}'; there are {list(self.metrics['test'])}.")
+
+    @cached_property
+    def uses_generator(self) -> bool:
+        """Whether the settings ask for synthetic markets."""
+        synthetic = (yaml.safe_load(self.config_text) or {}).get("synthetic") or {}
+        return bool(synthetic.get("n_markets"))
 
     @cached_property
     def axis(self) -> TimeAxis | None:

@@ -36,7 +36,7 @@ def sections(data: ReportData) -> list[Section]:
 def results(data: ReportData) -> Section:
     intervals, differences = data.get("sharpe_intervals"), data.get("sharpe_differences")
     tested = data.metrics["test"].items()
-    rows = [{"name": name, **figures, "sharpe_interval": intervals.get(name)} for name, figures in tested]
+    rows = [{"name": name, **_held(figures), "sharpe_interval": intervals.get(name)} for name, figures in tested]
     rows.sort(key=lambda row: row["sharpe_ratio"], reverse=True)
     main = [key for key in MAIN_COLUMNS if key in rows[0] and (intervals or key != "sharpe_interval")]
     more = ["name", *(key for key in rows[0] if key not in MAIN_COLUMNS)]
@@ -51,6 +51,13 @@ def results(data: ReportData) -> Section:
         chart = lambda: charts.intervals(shown, "sharpe", "Sharpe ratio")  # noqa: E731
         blocks += data.picture("sharpe_intervals", "Sharpe ratios with their 95 % intervals", chart, note)
     return Section("results", "Results on unseen years, after costs", blocks)
+
+
+def _held(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of a strategy; what is said of a portfolio is left blank where none was ever held, as in an index."""
+    if figures.get("effective_assets", 1.0) > 0.0:
+        return dict(figures)
+    return {**figures, "effective_assets": None, "distance_to_equal_weight": None}
 
 
 def _comparisons(differences: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -140,21 +147,31 @@ def folds(data: ReportData) -> Section | None:
         return None
     rows = [_fold_row(fold) for fold in found]
     columns = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+    fitted = "a generator and agents" if data.uses_generator else "its agents"
     note = (
-        "Every fold fits regimes, generator and agents anew on the days up to its end of training, and chooses on its "
-        "validation days; the curves above join the test days of all folds. Sharpe ratios of single folds are mostly chance."
+        f"Every fold trains {fitted} anew on the days up to its end of training, and chooses on its validation days; "
+        "the curves above join the test days of all folds. Sharpe ratios of single folds are mostly chance."
     )
     return Section("folds", "Fold by fold", [Table("Sharpe ratios on the test days of each fold", columns, rows, note=note)])
 
 
+def _seeds_of_fold(sharpes: Sequence[float] | None) -> dict[str, Any]:
+    """The range of several seeds; the figure itself where there is but one."""
+    if not sharpes:
+        return {}
+    low, high = min(sharpes), max(sharpes)
+    if len(sharpes) == 1:
+        return {"agent_sharpe": low}
+    return {"seeds_range": {"low": low, "high": high} if low < high else low}
+
+
 def _fold_row(fold: Mapping[str, Any]) -> dict[str, Any]:
-    seeds = fold.get("test_sharpe")
     return {
         "fold": fold["fold"],
         "trained_until": fold["train"][1],
         "test_first": fold["test"][0],
         "test_last": fold["test"][1],
-        "seeds_range": {"low": min(seeds), "high": max(seeds)} if seeds else None,
+        **_seeds_of_fold(fold.get("test_sharpe")),
         **{f"{name}_sharpe": fold.get(name) for name in (BASE_RULE, EQUAL_WEIGHT)},
     }
 
@@ -162,6 +179,9 @@ def _fold_row(fold: Mapping[str, Any]) -> dict[str, Any]:
 def synthetic_markets(data: ReportData) -> Section:
     figures = side_by_side(data.get("generator"))
     title = "Synthetic markets"
+    if not figures and data.uses_generator and data.get("folds"):
+        line = "The agents of every fold trained on the synthetic markets of its own generator; results are on real data."
+        return Section("generator", title, [Sentences([line], False)])
     if not figures:
         return Section("generator", title, [Sentences(["None were used: the agent was trained on real data only."], False)])
     pairs = [{"figure": key, **values} for key, values in figures.items() if "value" not in values]
@@ -194,7 +214,11 @@ def the_data(data: ReportData) -> Section | None:
 
 
 def how_to_repeat(data: ReportData) -> Section | None:
-    blocks: list[Block] = [Code("Configuration", data.config_text)] if data.config_text else []
+    blocks: list[Block] = []
+    if data.config_text:
+        command = "walkforward" if data.get("folds") else "run"
+        line = f"quantflux {command} --config config.yml, with the configuration below, which lies in the run's folder."
+        blocks += [Sentences([line], False), Code("Configuration", data.config_text)]
     if data.versions:
         blocks.append(Sentences([", ".join(f"{name} {version}" for name, version in data.versions.items()) + "."], False))
     return Section("repeat", "How to repeat it", blocks) if blocks else None

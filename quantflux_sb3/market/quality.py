@@ -96,7 +96,8 @@ class DataReport:
                 f"({first.move:+.0%}, {first.hint})"
             )
         if plain := len(self.outliers) - len(hinted):
-            remarks.append(f"{plain} other daily moves are outliers, left as they are")
+            other = "other " if hinted else ""
+            remarks.append(f"{plain} {other}daily moves are outliers, left as they are")
         return tuple(remarks)
 
     def to_dict(self) -> dict[str, Any]:

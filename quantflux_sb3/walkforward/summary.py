@@ -78,7 +78,12 @@ class WalkForwardSummary:
     @cached_property
     def strategies(self) -> list[BacktestResult]:
         """All portfolios of the tables and curves, the agent first and the index last."""
-        return [*((self.agent, self.ensemble) if self.trained else ()), *self.baselines]
+        return [*([self.agent] if self.trained else []), *self._others]
+
+    @property
+    def _others(self) -> list[BacktestResult]:
+        """All but the agent; the ensemble of a single seed would be the agent again."""
+        return [*([self.ensemble] if len(self.trained) > 1 else []), *self.baselines]
 
     @cached_property
     def differences(self) -> dict[str, dict[str, float]]:
@@ -87,7 +92,9 @@ class WalkForwardSummary:
         pairs = [(BASE_RULE, EQUAL_WEIGHT)]
         if self.trained:
             sides[AGENT] = self.seeds
-            pairs = [(AGENT, EQUAL_WEIGHT), (AGENT, BASE_RULE), *pairs, (ENSEMBLE, EQUAL_WEIGHT), (ENSEMBLE, BASE_RULE)]
+            pairs = [(AGENT, EQUAL_WEIGHT), (AGENT, BASE_RULE), *pairs]
+        if ENSEMBLE in sides:
+            pairs += [(ENSEMBLE, EQUAL_WEIGHT), (ENSEMBLE, BASE_RULE)]
         return {f"{a} - {b}": sharpe_difference(sides[a], sides[b]) for a, b in pairs}
 
     @cached_property
@@ -137,7 +144,7 @@ class WalkForwardSummary:
         """The same as the summary of a run."""
         prepared, first = self.prepared, self.prepared.settings.seed
         return ExperimentSummary(
-            market=prepared.market, agent=self.agent, baselines=[self.ensemble, *self.baselines],
+            market=prepared.market, agent=self.agent, baselines=self._others,
             seeds={first + number: self._seed_row(number) for number in range(len(self.trained))}, chosen_seed=first,
             max_weight=float(np.max(prepared.config.max_weight)), subtitle=prepared.subtitle,
             exposure_rule=prepared.timing is not None, data=prepared.report, seed_results=self.seeds,
@@ -151,9 +158,12 @@ class WalkForwardSummary:
         }
 
     def _caveats(self) -> tuple[str, ...]:
-        return (
+        choice = (
             "Tables and curves show a portfolio that follows, in each fold, the seed that did best on its validation days; "
-            "the comparisons above count all seeds.",
+            "the comparisons above count all seeds."
+        )
+        return (
+            *([choice] if len(self.trained) > 1 else []),
             "The features and PPO's settings were chosen by people who had seen many of these years: a walk-forward protects "
             "from what is fitted, not from what was thought of afterwards.",
         )
