@@ -43,7 +43,7 @@ def _from_csv(path: Path) -> TuningTrials:
     import pandas as pd
 
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, float_precision="round_trip")
     except ValueError as error:  # pandas' own errors are ValueErrors, and so is text that cannot be decoded
         raise ValueError(f"'{path}' is no table of trials ({error}).") from error
     if "number" not in table or "value" not in table:
