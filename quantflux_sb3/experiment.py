@@ -8,17 +8,20 @@ looked at once, at the end.
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from stable_baselines3 import PPO
 
 from quantflux_sb3.diffusion import RegimeDDPMPipeline, summary
-from quantflux_sb3.evaluation.backtest import backtest_model
+from quantflux_sb3.evaluation.backtest import backtest_models
 from quantflux_sb3.evaluation.data_quality import data_lines
 from quantflux_sb3.evaluation.metrics import performance, table_rows
 from quantflux_sb3.evaluation.report import results_table
+from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.evaluation.summary import AGENT, ExperimentSummary
 from quantflux_sb3.evaluation.why import explanation
 from quantflux_sb3.preparation import Prepared
@@ -84,15 +87,16 @@ class Experiment:
             self.folder.write_json("generator_quality.json", figures)
         return self.folder.read_json("generator_quality.json")
 
-    def _backtest(self, number: int, split: str):
-        model = self.training.agent(number)
-        return backtest_model(model, self.market, split, self.prepared.config, self.prepared.wrappers, AGENT)
+    def _backtests(self, agents: Sequence[PPO], split: str) -> list[BacktestResult]:
+        results = backtest_models(agents, [self.market], split, self.prepared.config, self.prepared.wrappers)
+        return [result for (result,) in results]
 
     def _evaluate(self, quality: dict[str, Any]) -> ExperimentSummary:
         numbers = range(self.settings.agent.n_seeds)
-        validation = {number: performance(self._backtest(number, "validation"))["sharpe_ratio"] for number in numbers}
+        agents = [self.training.agent(number) for number in numbers]
+        validation = [performance(result)["sharpe_ratio"] for result in self._backtests(agents, "validation")]
         chosen = max(numbers, key=validation.__getitem__)
-        test = {number: self._backtest(number, "test") for number in numbers}
+        test = self._backtests(agents, "test")
         result = ExperimentSummary(
             market=self.market, agent=test[chosen],
             baselines=self.prepared.run_baselines("test"),
@@ -105,14 +109,14 @@ class Experiment:
             },
             chosen_seed=self.settings.seed + chosen, max_weight=float(np.max(self.prepared.config.max_weight)),
             generator=quality, subtitle=self.prepared.subtitle, exposure_rule=self.prepared.timing is not None,
-            data=self.prepared.report, seed_results=list(test.values()), n_trials=self.settings.n_trials,
-            costs=self.prepared.config.costs, explanation=self._explain(chosen),
+            data=self.prepared.report, seed_results=test, n_trials=self.settings.n_trials,
+            costs=self.prepared.config.costs, explanation=self._explain(agents[chosen]),
         )  # fmt: skip
         self._write_results(result, chosen)
         return result
 
-    def _explain(self, number: int) -> dict[str, Any]:
-        return explanation(self.training.agent(number), self.market, "test", self.prepared.config, self.prepared.wrappers)
+    def _explain(self, agent: PPO) -> dict[str, Any]:
+        return explanation(agent, self.market, "test", self.prepared.config, self.prepared.wrappers)
 
     def _write_results(self, result: ExperimentSummary, chosen: int) -> None:
         self.folder.write("model.zip", lambda path: path.write_bytes((self.folder / agent_file(chosen)).read_bytes()))

@@ -24,6 +24,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, KVWriter
 
+from quantflux_sb3.settings import flattened
+
 #: W&B's project, and MLflow's experiment if ``MLFLOW_EXPERIMENT_NAME`` names no other.
 PROJECT = "quantflux"
 #: Steps of the training, among the numbers of each.
@@ -154,7 +156,7 @@ class MLflowTracker(_Service):
     def log_settings(self, settings: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        params = [Param(_name(name), str(value)) for name, value in _flat(settings)]
+        params = [Param(_name(name), str(value)) for name, value in flattened(settings)]
         self.client.log_batch(self.run_id, params=params)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -272,16 +274,8 @@ def flat_numbers(content: Mapping[str, Any]) -> dict[str, float]:
     :param content: nested mappings, as a metrics.json
     :return: the finite numbers among its leaves, their names joined by slashes
     """
-    pairs = _flat(content, "/")
+    pairs = flattened(content, "/")
     return {name: float(value) for name, value in pairs if isinstance(value, (Real, np.number)) and np.isfinite(float(value))}
-
-
-def _flat(content: Mapping[str, Any], joint: str = ".") -> Iterator[tuple[str, Any]]:
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            yield from ((f"{name}{joint}{inner}", leaf) for inner, leaf in _flat(value, joint))
-        else:
-            yield str(name), value
 
 
 def _name(name: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-import torch as th
+from models import scrambled
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO, SAC
 
@@ -41,11 +41,7 @@ def make_model(kind, market, seed):
         model = PPO(
             SoftmaxPolicy if kind == "softmax" else "MlpPolicy", venv, n_steps=8, batch_size=8, seed=seed, device="cpu"
         )
-    with th.no_grad():
-        for parameter in model.policy.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(0.0, 0.5)
-    return model
+    return scrambled(model)
 
 
 @pytest.fixture(scope="module")

@@ -363,6 +363,7 @@ def test_picture_is_drawn_without_a_display(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     env = gym.make("QuantFlux-v0", render_mode="rgb_array")
     env.reset(seed=0)
+    env.action_space.seed(0)
     first = env.render()
     for _ in range(30):
         env.step(env.action_space.sample())
@@ -494,6 +495,7 @@ def test_frame_with_unsorted_dates_is_refused(prices):
 def test_an_info_is_a_dictionary_to_everybody_and_copies_are_independent():
     env = gym.make("QuantFlux-v0", disable_env_checker=True)
     env.reset(seed=0)
+    env.action_space.seed(0)
     infos = [env.step(env.action_space.sample())[4] for _ in range(8)]
     whole = dict(infos[0].items())
     assert tuple(whole) == ORDERED_INFO_KEYS

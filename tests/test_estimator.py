@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-import torch as th
+from models import scrambled
 from sb3_contrib import RecurrentPPO
 from skfolio.model_selection import WalkForward, cross_val_predict
 from skfolio.optimization import EqualWeighted
@@ -25,14 +25,9 @@ TIMED = {"wrappers": (VecMarketTiming,), "config": CONFIG}
 
 
 def untrained(market, algorithm=PPO, policy=SoftmaxPolicy, **kwargs):
-    """Random weights, so that it holds something else every day."""
     venv = make_quantflux_vec_env(1, market, wrappers=[VecMarketTiming], **vars(CONFIG))
     model = algorithm(policy, venv, n_steps=8, batch_size=8, seed=0, device="cpu", **kwargs)
-    with th.no_grad():
-        for parameter in model.policy.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(0.0, 0.5)
-    return model
+    return scrambled(model)
 
 
 @pytest.fixture(scope="module")

@@ -262,6 +262,7 @@ def test_detectors_serve_as_observations(detector, market):
 def test_detectors_serve_in_an_env(detector):
     env = RegimeObservation(QuantFluxEnv(), detector=detector)
     obs, _ = env.reset(seed=0)
+    env.action_space.seed(0)
     assert env.observation_space.contains(obs)
     obs, *_ = env.step(env.action_space.sample())
     assert np.isfinite(obs).all()

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from quantflux_sb3.commands.evaluate import load_model
 from quantflux_sb3.commands.parsing import parse, to_settings
 from quantflux_sb3.commands.run import make_parser as run_parser
-from quantflux_sb3.commands.runs import figures_of, is_walkforward
+from quantflux_sb3.commands.runs import is_walkforward
 from quantflux_sb3.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -54,9 +54,10 @@ def of_run(path: Path) -> "HubModel":
     :raises ValueError: if there is none
     """
     from quantflux_sb3.config import PortfolioConfig
+    from quantflux_sb3.evaluation.report import read_metrics
     from quantflux_sb3.hub import HubModel, plain_env_kwargs, timing_wrapper
 
-    metrics = figures_of(path)
+    metrics = read_metrics(path)
     if is_walkforward(path):
         raise ValueError(f"'{path}' is a walk-forward; push takes a run of `quantflux run`.")
     settings = to_settings(parse(run_parser(), ["--config", str(path / "config.yml")]))

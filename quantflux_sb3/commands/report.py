@@ -22,8 +22,6 @@ def report(argv: list[str]) -> int:
     if (options.run is None) == (options.compare is None):
         raise ValueError("Give the folder of one run, or --compare with the folders of several.")
     out = _checked(options.out)
-    for folder in options.compare or [options.run]:
-        _check_run(Path(folder))
     if options.compare is not None:
         from quantflux_sb3.evaluation.comparison import read_runs, write_comparison
 
@@ -34,18 +32,6 @@ def report(argv: list[str]) -> int:
         written = write_report(out or Path(options.run) / PAGE_FILE, read_run(options.run))
     print(f"wrote {written}")
     return 0
-
-
-def _check_run(folder: Path) -> None:
-    """
-    :raises ValueError: if a page cannot be written of what lies there
-    """
-    from quantflux_sb3.commands.runs import figures_of
-    from quantflux_sb3.evaluation.baselines import AGENT
-
-    metrics = figures_of(folder)
-    if AGENT not in metrics["test"] and "folds" in metrics:
-        raise ValueError(f"'{folder}' is a walk-forward of baselines only; it has no page.")
 
 
 def _checked(out: str | None) -> Path | None:

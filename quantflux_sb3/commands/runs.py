@@ -16,8 +16,6 @@ from quantflux_sb3.settings import QUICK, Settings, WalkForwardSettings
 
 #: Exit code of an interrupted run.
 INTERRUPTED = 130
-#: Of ``metrics.json``.
-_MAPPINGS, _LISTS = ("market", "seeds", "sharpe_differences"), ("verdicts", "caveats", "folds")
 
 
 def run_parser(command: str, description: str, settings_class: type[Settings]) -> ArgumentParser:
@@ -86,23 +84,6 @@ def is_walkforward(folder: Path) -> bool:
     """
     check_config_file(str(folder / "config.yml"))
     return "baselines_only" in yaml.safe_load((folder / "config.yml").read_text(encoding="utf-8"))
-
-
-def figures_of(folder: Path) -> dict[str, Any]:
-    """
-    :param folder: of a finished run
-    :return: its ``metrics.json``
-    :raises ValueError: if it is none, or the file holds something else
-    """
-    from quantflux_sb3.evaluation.report import METRICS_FILE, read_metrics
-
-    metrics = read_metrics(folder)
-    test = metrics["test"]
-    mappings = [test, *(test.values() if isinstance(test, dict) else ()), *(metrics.get(name, {}) for name in _MAPPINGS)]
-    lists = [metrics.get(name, []) for name in _LISTS]
-    if not all(isinstance(item, dict) for item in mappings) or not all(isinstance(item, list) for item in lists):
-        raise ValueError(f"'{folder / METRICS_FILE}' does not hold the figures of a run.")
-    return metrics
 
 
 def new_folder(options: Any, settings: Settings) -> RunFolder:

@@ -24,6 +24,7 @@ from quantflux_sb3.evaluation.report import read_run
 from quantflux_sb3.evaluation.report_data import ReportData
 from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.evaluation.statistics import sharpe_difference, verdict
+from quantflux_sb3.settings import flattened
 
 Runs = Mapping[str, ReportData]
 
@@ -36,8 +37,6 @@ FACTS = {
     "benchmark": "The benchmarks differ",
     "prices": "The prices differ, or their sources",
 }
-
-
 #: Another hash of the prices may be but another length, as where a walk-forward ends before the prices do.
 SAME_INDEX = (
     "The price histories are not identical (another length, or other prices of assets); the index earned the same on the days "
@@ -145,7 +144,8 @@ def differing_settings(runs: Runs) -> list[dict[str, str]]:
     :param runs: by name
     :return: a row for each setting that is not the same in all runs: ``setting``, then its value by run
     """
-    flat = {name: dict(_flat(yaml.safe_load(run.config_text) or {})) for name, run in runs.items()}
+    given = {name: flattened(yaml.safe_load(run.config_text) or {}) for name, run in runs.items()}
+    flat = {name: {key: str(value) for key, value in settings} for name, settings in given.items()}
     keys = dict.fromkeys(key for settings in flat.values() for key in settings)
     rows = [{"setting": key, **{name: settings.get(key, "") for name, settings in flat.items()}} for key in keys]
     return [row for row in rows if len({row[name] for name in runs}) > 1]
@@ -248,11 +248,3 @@ def _facts(run: ReportData) -> dict[str, str]:
         "benchmark": str(market.get("benchmark")),
         "prices": str(market.get("content_hash")),
     }
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Settings by their dotted name, as text."""
-    rows: list[tuple[str, str]] = []
-    for key, value in settings.items():
-        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", str(value))]
-    return rows

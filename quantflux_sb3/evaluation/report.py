@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from quantflux_sb3.evaluation.baselines import AGENT
 from quantflux_sb3.evaluation.daily import DAILY_FILE, DailySeries
 from quantflux_sb3.evaluation.figures import TERMINAL_COLUMNS, format_figure, heading
 from quantflux_sb3.evaluation.page import Page, render_page, write_page
@@ -24,6 +25,8 @@ from quantflux_sb3.evaluation.sections import ReportData, sections, verdicts
 
 #: Files of a run's folder that the page is written from, beside the days and the pictures.
 METRICS_FILE, CONFIG_FILE, VERSIONS_FILE, PAGE_FILE = "metrics.json", "config.yml", "versions.json", "report.html"
+#: What ``metrics.json`` may hold beside the strategies' figures, by its kind.
+_MAPPINGS, _LISTS = ("market", "seeds", "sharpe_differences"), ("verdicts", "caveats", "folds")
 
 
 def write_report(path: str | Path, data: ReportData) -> Path:
@@ -56,10 +59,12 @@ def read_run(folder: str | Path, metrics: Mapping[str, Any] | None = None) -> Re
     :param folder: of a run
     :param metrics: its figures, where ``metrics.json`` is still to be written
     :return: what its page is written from
-    :raises ValueError: if it is no finished run, or a file in it is damaged
+    :raises ValueError: if it is no finished run, it is one without an agent, or a file in it is damaged
     """
     folder = Path(folder)
     metrics = read_metrics(folder) if metrics is None else metrics
+    if AGENT not in metrics["test"] and "folds" in metrics:
+        raise ValueError(f"'{folder}' is a walk-forward of baselines only; it has no page.")
     daily, config, names = (folder / name for name in (DAILY_FILE, CONFIG_FILE, VERSIONS_FILE))
     return ReportData(
         metrics=metrics,
@@ -78,9 +83,17 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     if not (folder / METRICS_FILE).is_file():
         raise ValueError(f"There is no finished run in '{folder}'; its {METRICS_FILE} is missing.")
     metrics = read_json(folder / METRICS_FILE)
-    if not isinstance(metrics, dict) or "test" not in metrics:
+    if not _holds_figures(metrics):
         raise ValueError(f"'{folder / METRICS_FILE}' does not hold the figures of a run.")
     return metrics
+
+
+def _holds_figures(metrics: Any) -> bool:
+    if not isinstance(metrics, dict) or not isinstance(metrics.get("test"), dict):
+        return False
+    mappings = [*metrics["test"].values(), *(metrics.get(name, {}) for name in _MAPPINGS)]
+    lists = [metrics.get(name, []) for name in _LISTS]
+    return all(isinstance(item, dict) for item in mappings) and all(isinstance(item, list) for item in lists)
 
 
 def read_json(path: Path) -> Any:

@@ -144,6 +144,16 @@ def verdict(name_a: str, name_b: str, difference: Mapping[str, float]) -> str:
     return f"no evidence that {name_a} beats {name_b} after costs ({figures})"
 
 
+def verdicts(differences: Mapping[str, Mapping[str, float]], spoken: Mapping[str, str]) -> list[str]:
+    """
+    :param differences: of :func:`sharpe_difference` by ``"a - b"``
+    :param spoken: what the strategies are called in sentences
+    :return: a clause for each difference
+    """
+    pairs = ((pair.split(" - "), difference) for pair, difference in differences.items())
+    return [verdict(spoken[a], spoken[b], difference) for (a, b), difference in pairs]
+
+
 def _seeds(n_a: int, n_b: int) -> str:
     if n_a > 1 and n_b > 1:
         return f", {n_a} seeds each" if n_a == n_b else f", {n_a} and {n_b} seeds"

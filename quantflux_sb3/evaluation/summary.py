@@ -27,12 +27,14 @@ from quantflux_sb3.evaluation.overfitting import (
 )
 from quantflux_sb3.evaluation.report import PAGE_FILE, read_run, write_report
 from quantflux_sb3.evaluation.result import BacktestResult
-from quantflux_sb3.evaluation.statistics import seed_distribution, sharpe_difference, sharpe_interval, verdict
+from quantflux_sb3.evaluation.statistics import seed_distribution, sharpe_difference, sharpe_interval, verdicts
 from quantflux_sb3.market.data import MarketData
 from quantflux_sb3.market.quality import DataReport
 
 #: Fewer days than these are not cut into halves to look for overfitting.
 LEAST_DAYS_TO_SPLIT = 252
+#: How the verdicts call the strategies.
+SPOKEN = {AGENT: "the agent", BASE_RULE: "its base rule", EQUAL_WEIGHT: "equal weight"}
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,7 @@ class ExperimentSummary:
     @cached_property
     def verdicts(self) -> list[str]:
         """The differences in plain language."""
-        spoken = {AGENT: "the agent", BASE_RULE: "its base rule", EQUAL_WEIGHT: "equal weight"}
-        pairs = ((pair.split(" - "), difference) for pair, difference in self.differences.items())
-        return [verdict(spoken[a], spoken[b], difference) for (a, b), difference in pairs]
+        return verdicts(self.differences, SPOKEN)
 
     @cached_property
     def chances(self) -> dict[str, Any]:

@@ -16,15 +16,13 @@ from quantflux_sb3.evaluation.decisions import Decisions
 from quantflux_sb3.evaluation.doubts import doubts
 from quantflux_sb3.evaluation.metrics import sharpe_ratio, table_rows
 from quantflux_sb3.evaluation.result import BacktestResult
-from quantflux_sb3.evaluation.statistics import Results, sharpe_difference, sharpe_interval, verdict
-from quantflux_sb3.evaluation.summary import ExperimentSummary
+from quantflux_sb3.evaluation.statistics import Results, sharpe_difference, sharpe_interval, verdicts
+from quantflux_sb3.evaluation.summary import SPOKEN, ExperimentSummary
 from quantflux_sb3.preparation import Prepared
 from quantflux_sb3.walkforward.folds import Fold
 
 #: One portfolio that asks for the mean of what the seeds ask for.
 ENSEMBLE = "ensemble of seeds"
-#: How the verdicts call them.
-SPOKEN = {AGENT: "the agent", ENSEMBLE: "the ensemble of its seeds", BASE_RULE: "its base rule", EQUAL_WEIGHT: "equal weight"}
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,7 @@ class WalkForwardSummary:
     @cached_property
     def verdicts(self) -> list[str]:
         """The differences in plain language."""
-        pairs = ((pair.split(" - "), difference) for pair, difference in self.differences.items())
-        return [verdict(SPOKEN[a], SPOKEN[b], difference) for (a, b), difference in pairs]
+        return verdicts(self.differences, {**SPOKEN, ENSEMBLE: "the ensemble of its seeds"})
 
     def fold_rows(self) -> list[dict[str, Any]]:
         """
