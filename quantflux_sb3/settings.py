@@ -1,6 +1,5 @@
 """Settings of an experiment: one typed tree. YAML keys, command-line flags and fields have the same names."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -198,19 +197,6 @@ QUICK = {
     "agent.total_timesteps": 50_000,
     "agent.n_seeds": 1,
 }
-
-
-def flattened(content: Mapping[str, Any], joint: str = ".") -> Iterator[tuple[str, Any]]:
-    """
-    :param content: nested mappings, of settings say
-    :param joint: between the names of the levels
-    :return: leaves by their full names
-    """
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            yield from ((f"{name}{joint}{inner}", leaf) for inner, leaf in flattened(value, joint))
-        else:
-            yield str(name), value
 
 
 def _plain(value: Any) -> Any:

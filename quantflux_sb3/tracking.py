@@ -24,7 +24,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, KVWriter
 
-from quantflux_sb3.settings import flattened
+from quantflux_sb3.nested import flattened
 
 #: W&B's project, and MLflow's experiment if ``MLFLOW_EXPERIMENT_NAME`` names no other.
 PROJECT = "quantflux"

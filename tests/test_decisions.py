@@ -51,10 +51,12 @@ def scenarios(make_market):
 
 
 def equal(first, second, atol):
+    """:param atol: in shares of wealth"""
     for item in fields(first):
         a, b = getattr(first, item.name), getattr(second, item.name)
         if atol and isinstance(a, np.ndarray) and a.dtype == np.float64:
-            np.testing.assert_allclose(a, b, rtol=0, atol=atol, err_msg=item.name)
+            unit = 100.0 if item.name == "reward_terms" else 1.0  # rewards are in per cent
+            np.testing.assert_allclose(a, b, rtol=0, atol=atol * unit, err_msg=item.name)
         else:
             np.testing.assert_array_equal(a, b, err_msg=item.name)
 

@@ -24,7 +24,7 @@ from quantflux_sb3.evaluation.report import read_run
 from quantflux_sb3.evaluation.report_data import ReportData
 from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.evaluation.statistics import sharpe_difference, verdict
-from quantflux_sb3.settings import flattened
+from quantflux_sb3.nested import flattened
 
 Runs = Mapping[str, ReportData]
 
