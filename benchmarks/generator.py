@@ -184,7 +184,7 @@ def of_seed(bench: Bench, seed: int) -> tuple[dict[str, float], RegimeDDPMPipeli
 
 def sampler_of(pipeline: RegimeDDPMPipeline) -> PathSampler:
     state = pipeline.state
-    return PathSampler(pipeline.unet, pipeline.scheduler, state.config, state.continuation, state.memory)
+    return PathSampler(pipeline.unet, pipeline.scheduler, state)
 
 
 def gaussian_paths(bench: Bench) -> tuple[dict[str, float], dict[str, np.ndarray]]:

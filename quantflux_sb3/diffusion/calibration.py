@@ -32,7 +32,7 @@ RAMP_BLOCKS = 8
 @dataclass(frozen=True, eq=False)
 class PathCalibration:
     """
-    Map of raw paths of one kind of condition (n_channels = n_series + 1: volatilities, then trend). Where there are two of
+    Map of raw paths of one kind of condition (n_channels = 2 * n_series: volatilities, betas, trend). Where there are two of
     something, the first is for a path's first window and the second for those that continue it.
 
     :param source_weights: raw paths on constant, condition maps and their local means (2, 1 + 2 * n_maps, n_channels)

@@ -45,7 +45,7 @@ class GeneratorConfig:
     channels: tuple[int, ...] = (24, 48)
     n_train_steps: int = 260
     batch_size: int = 128
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.01
     ema_decay: float = 0.998
     holdout: float = 0.1
@@ -55,7 +55,7 @@ class GeneratorConfig:
     drop_regime: float = 0.15
     drop_volatility: float = 0.15
     history_share: float = 0.4
-    permutation_share: float = 0.5
+    permutation_share: float = 1.0
     volatility_jitter: float = 0.1
     path_scale: float = 0.6
     num_train_timesteps: int = 1000

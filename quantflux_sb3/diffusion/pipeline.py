@@ -98,7 +98,7 @@ class RegimeDDPMPipeline(DiffusionPipeline):
         conditions = build_conditions(
             *(_extend(values, before, length) for values in parsed), self.state.volatility_scale, n_paths, before + length
         )
-        sampler = PathSampler(self.unet, self.scheduler, self.state.config, self.state.continuation, self.state.memory)
+        sampler = PathSampler(self.unet, self.scheduler, self.state)
         raw = sampler.sample(
             conditions.maps, generator, guidance_scale, num_inference_steps, batch_size, self.progress_bar, past
         )

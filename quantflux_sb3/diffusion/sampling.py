@@ -7,8 +7,8 @@ import torch
 from diffusers import SchedulerMixin, UNet1DModel
 from diffusers.utils.torch_utils import randn_tensor
 
-from quantflux_sb3.diffusion.config import GeneratorConfig
 from quantflux_sb3.diffusion.network import spaced_timesteps
+from quantflux_sb3.diffusion.state import GeneratorState
 
 
 class PathSampler:
@@ -17,17 +17,12 @@ class PathSampler:
 
     :param unet: the denoising network
     :param scheduler: of diffusers; anything that knows v-prediction and custom timesteps
-    :param config: settings of the generator
-    :param continuation: regression of a window on its history per channel (n_channels, n_blocks, n_history_blocks)
-    :param memory: what the whole window before adds to that (n_channels, n_blocks, n_blocks)
+    :param state: settings, the linear denoiser that the network corrects, and how a window continues the one before
     """
 
-    def __init__(
-        self, unet: UNet1DModel, scheduler: SchedulerMixin, config: GeneratorConfig, continuation: np.ndarray,
-        memory: np.ndarray,
-    ):  # fmt: skip
-        self.unet, self.scheduler, self.config = unet, scheduler, config
-        self.continuation, self.memory = torch.from_numpy(continuation).float(), torch.from_numpy(memory).float()
+    def __init__(self, unet: UNet1DModel, scheduler: SchedulerMixin, state: GeneratorState):
+        self.unet, self.scheduler, self.config, self.linear = unet, scheduler, state.config, state.linear
+        self.continuation, self.memory = (torch.from_numpy(part).float() for part in (state.continuation, state.memory))
 
     @torch.no_grad()
     def sample(
@@ -42,8 +37,8 @@ class PathSampler:
         :param num_inference_steps: the config's if not given
         :param batch_size: paths per call of the network
         :param progress: wraps the list of windows, for a progress bar
-        :param history: paths of the first window, which then is not drawn (n_paths, n_window_blocks, n_series + 1)
-        :return: raw paths (n_paths, n_blocks, n_series + 1)
+        :param history: paths of the first window, which then is not drawn (n_paths, n_window_blocks, n_channels)
+        :return: raw paths (n_paths, n_blocks, n_channels)
         """
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
@@ -88,16 +83,20 @@ class PathSampler:
     ) -> torch.Tensor:  # fmt: skip
         device = self.unet.device
         extra = torch.cat([maps, history_channels(sample, history)], dim=1).to(device)
-        blank = torch.cat([torch.zeros_like(maps).to(device), extra[:, maps.shape[1] :]], dim=1)
-        guided = guidance != 1.0 and bool(maps.any())
+        inputs = [extra]
+        if guidance != 1.0 and bool(maps.any()):
+            inputs.append(torch.cat([torch.zeros_like(maps).to(device), extra[:, maps.shape[1] :]], dim=1))
+        gaussians = [self.linear.given(one, self.config.history_blocks) for one in inputs]
         sample = sample.to(device)
         self.scheduler.set_timesteps(timesteps=spaced_timesteps(self.scheduler.config.num_train_timesteps, steps))
         for timestep in self.scheduler.timesteps:
             # 1. predict v given the conditions, and away from the unconditional prediction (Ho and Salimans, 2022, eq. 6)
-            prediction = self.unet(torch.cat([sample, extra], dim=1), timestep).sample
-            if guided:
-                plain = self.unet(torch.cat([sample, blank], dim=1), timestep).sample
-                prediction = plain + guidance * (prediction - plain)
+            level = self.scheduler.alphas_cumprod[timestep].to(device).expand(len(sample))
+            velocities = [
+                gaussian.velocity(sample, level) + self.unet(torch.cat([sample, one], dim=1), timestep).sample
+                for gaussian, one in zip(gaussians, inputs, strict=True)
+            ]
+            prediction = velocities[-1] + guidance * (velocities[0] - velocities[-1]) if velocities[1:] else velocities[0]
             # 2. previous sample: x_t -> x_t-1
             sample = self.scheduler.step(prediction, timestep, sample, generator=generator).prev_sample
         return sample

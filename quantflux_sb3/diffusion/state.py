@@ -11,6 +11,7 @@ from quantflux_sb3.diffusion.calibration import Calibration
 from quantflux_sb3.diffusion.conditions import KINDS, Conditions, VolatilityScale
 from quantflux_sb3.diffusion.config import GeneratorConfig
 from quantflux_sb3.diffusion.daily import DailyModel, lasting, regime_inputs
+from quantflux_sb3.diffusion.linear import LinearDenoiser
 from quantflux_sb3.diffusion.representation import Representation
 from quantflux_sb3.diffusion.smoothing import NOISE_REACH, block_means, upsample
 from quantflux_sb3.market.data import MarketData
@@ -56,6 +57,7 @@ class GeneratorState:
     :param record: where it comes from
     :param representation: returns to paths and back
     :param daily: daily parts given paths
+    :param linear: what the network corrects
     :param volatility_scale: annualised volatility to scores
     :param transitions: daily transition probabilities of the training regimes (n_regimes, n_regimes)
     :param regime_shares: share of training days per regime (n_regimes,)
@@ -70,6 +72,7 @@ class GeneratorState:
     record: TrainingRecord
     representation: Representation
     daily: DailyModel
+    linear: LinearDenoiser
     volatility_scale: VolatilityScale
     transitions: np.ndarray
     regime_shares: np.ndarray
@@ -119,7 +122,7 @@ class GeneratorState:
         """
         From the network's paths to log returns.
 
-        :param raw: paths of the network (n_paths, n_blocks, n_series + 1)
+        :param raw: paths of the network (n_paths, n_blocks, n_channels)
         :param conditions: what they were drawn under
         :param white: Gaussian noise (n_paths, n_days + 2 * NOISE_REACH, n_series)
         :return: log returns, benchmark first (n_paths, n_days, n_series)
@@ -134,7 +137,7 @@ class GeneratorState:
         """
         From calibrated paths to log returns that are not calibrated yet.
 
-        :param blocks: calibrated paths (n_paths, n_blocks, n_series + 1)
+        :param blocks: calibrated paths (n_paths, n_blocks, n_channels)
         :param innovations: of the daily model (n_paths, n_days, n_series)
         :param one_hot: regime per day (n_paths, n_days, n_regimes); zero if not given
         :param calibration: whose maps of daily parts are used
@@ -151,7 +154,7 @@ class GeneratorState:
         :param history: see :meth:`RegimeDDPMPipeline.__call__`
         :param n_paths: paths that continue it
         :param rng: of the draws of its volatility
-        :return: paths of its last window (n_paths, n_blocks, n_series + 1)
+        :return: paths of its last window (n_paths, n_blocks, n_channels)
         :raises ValueError: if the history does not fit
         """
         logs = self._history_logs(history)[-MOST_HISTORY_DAYS:]
@@ -182,7 +185,7 @@ class GeneratorState:
 
 
 _PLAIN = ("transitions", "regime_shares", "regime_volatility", "beta", "continuation", "memory")
-_PARTS = {"representation": Representation, "daily": DailyModel, "volatility_scale": VolatilityScale}
+_PARTS = {"representation": Representation, "daily": DailyModel, "linear": LinearDenoiser, "volatility_scale": VolatilityScale}
 
 
 def _under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
