@@ -59,7 +59,7 @@ class GeneratorConfig:
     volatility_jitter: float = 0.1
     path_scale: float = 0.6
     num_train_timesteps: int = 1000
-    num_inference_steps: int = 8
+    num_inference_steps: int = 6
     guidance_scale: float = 1.0
     n_calibration_samples: int = 3000
 
@@ -84,6 +84,11 @@ class GeneratorConfig:
     def context_days(self) -> int:
         """Days that the network sees at once."""
         return self.window + 2 * self.history_days
+
+    @property
+    def span_days(self) -> int:
+        """The same, and the days before that the linear denoiser knows besides: a window before the one drawn."""
+        return self.context_days + self.window - self.history_days
 
     @property
     def history_blocks(self) -> int:

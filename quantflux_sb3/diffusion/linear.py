@@ -13,19 +13,19 @@ import torch
 from scipy.fft import dct
 
 from quantflux_sb3.diffusion.calibration import path_inputs
-from quantflux_sb3.diffusion.conditions import N_MAPS
 from quantflux_sb3.regimes import REGIMES
 
 #: Share of the covariance in which modes of a window are independent of each other: there are few independent windows.
 MODE_SHARE = 0.6
-#: Added to unit variances, and the variance of the error of an observed history.
-RIDGE, HISTORY_RIDGE = 1e-3, 1e-4
+#: Added to the covariance [share of the mean variance], and the variance of the error of a known window before.
+RIDGE, KNOWN_RIDGE = 1e-3, 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class LinearDenoiser:
     """
-    Gaussian paths per kind of condition, in the network's units; the assets are exchangeable.
+    Gaussian paths per kind of condition, in the network's units; the assets are exchangeable. Paths begin with the window
+    before, which is known where a path continues, and end with what the network sees: the two overlap.
 
     :param weights: of constant, condition maps and their local means (n_kinds, 1 + 2 * n_maps, n_channels)
     :param covariance: of the rest, channel by channel (n_kinds, n_channels * n_blocks, n_channels * n_blocks)
@@ -46,40 +46,41 @@ class LinearDenoiser:
         fitted = [_fit_kind(paths, path_inputs(one)) for one in maps]
         return cls(*(np.stack(part) for part in zip(*fitted, strict=True)))
 
-    def given(self, extra: torch.Tensor, n_history: int) -> "ConditionalPaths":
+    def given(self, maps: np.ndarray, n_seen: int, before: torch.Tensor, known: np.ndarray) -> "ConditionalPaths":
         """
-        :param extra: condition maps, observed values and their mask (n, n_maps + n_channels + 1, n_blocks)
-        :param n_history: blocks that are observed where the mask is set
+        :param maps: condition maps (n, n_blocks, n_maps)
+        :param n_seen: blocks at the end that the network sees
+        :param before: paths of the window before (n, n_channels, n_before)
+        :param known: whether they are known (n,)
         """
-        maps = extra[:, :N_MAPS].transpose(1, 2).cpu().double().numpy()
-        with_regime, with_volatility = maps[..., : len(REGIMES)].any(axis=(1, 2)), maps[..., -1].any(axis=1)
-        kinds, inputs = with_regime + 2 * with_volatility, path_inputs(maps)
-        observed = (extra[:, -1] != 0.0).any(dim=1).cpu().numpy()
+        regimes, volatility = maps[..., : len(REGIMES)], maps[..., -1]
+        kinds, inputs = regimes.any(axis=(1, 2)) + 2 * volatility.any(axis=1), path_inputs(maps)
         parts = []
-        for kind, is_observed in {*zip(kinds.tolist(), observed.tolist(), strict=True)}:
-            rows = torch.from_numpy(np.flatnonzero((kinds == kind) & (observed == is_observed))).to(extra.device)
-            mean = torch.from_numpy(inputs[rows.cpu().numpy()] @ self.weights[kind]).float().to(extra.device)
-            mean = mean.transpose(1, 2).flatten(1)
-            variances, vectors, gain = (part.to(extra.device) for part in self._basis(kind, n_history * is_observed))
-            if is_observed:
-                values = extra[rows, N_MAPS:-1]
-                known = values[..., :n_history].flatten(1)
-                mean = mean + (known - mean.view_as(values)[..., :n_history].flatten(1)) @ gain
-            parts.append((rows, mean, variances, vectors))
+        for kind, is_known in {*zip(kinds.tolist(), known.tolist(), strict=True)}:
+            chosen = np.flatnonzero((kinds == kind) & (known == is_known))
+            rows = torch.from_numpy(chosen).to(before.device)
+            mean = torch.from_numpy(inputs[chosen] @ self.weights[kind]).float().to(before.device).transpose(1, 2)
+            seen, n_before = mean[..., mean.shape[2] - n_seen :].flatten(1), before.shape[2]
+            basis = self._basis(kind, n_seen, n_before * is_known)
+            variances, vectors, gain = (part.to(before.device) for part in basis)
+            if is_known:
+                seen = seen + (before[rows] - mean[..., :n_before]).flatten(1) @ gain
+            parts.append((rows, seen, variances, vectors))
         return ConditionalPaths(parts)
 
-    def _basis(self, kind: int, n_history: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Principal variances and directions given a history, and the regression on it (n_known, n_channels * n_blocks)."""
-        if (kind, n_history) not in self._bases:
+    def _basis(self, kind: int, n_seen: int, n_known: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Principal variances and directions of what is seen, and its regression on what is known (n_known, n_seen)."""
+        if (kind, n_known) not in self._bases:
             covariance, n_channels = self.covariance[kind], self.weights.shape[2]
-            n_blocks = len(covariance) // n_channels
-            known = (np.arange(n_channels)[:, None] * n_blocks + np.arange(n_history)).reshape(-1)
-            ridge = HISTORY_RIDGE * np.eye(len(known))
-            gain = np.linalg.solve(covariance[np.ix_(known, known)] + ridge, covariance[known])
-            variances, vectors = np.linalg.eigh(covariance - covariance[:, known] @ gain)
+            starts, n_blocks = np.arange(n_channels)[:, None] * (len(covariance) // n_channels), len(covariance) // n_channels
+            known = (starts + np.arange(n_known)).reshape(-1)
+            seen = (starts + np.arange(n_blocks - n_seen, n_blocks)).reshape(-1)
+            ridge = KNOWN_RIDGE * np.eye(len(known))
+            gain = np.linalg.solve(covariance[np.ix_(known, known)] + ridge, covariance[np.ix_(known, seen)])
+            variances, vectors = np.linalg.eigh(covariance[np.ix_(seen, seen)] - covariance[np.ix_(seen, known)] @ gain)
             arrays = np.maximum(variances, 1e-9), vectors, gain
-            self._bases[kind, n_history] = tuple(torch.from_numpy(array).float() for array in arrays)
-        return self._bases[kind, n_history]
+            self._bases[kind, n_known] = tuple(torch.from_numpy(array).float() for array in arrays)
+        return self._bases[kind, n_known]
 
 
 @dataclass(frozen=True)

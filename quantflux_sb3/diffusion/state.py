@@ -63,8 +63,6 @@ class GeneratorState:
     :param regime_shares: share of training days per regime (n_regimes,)
     :param regime_volatility: annual volatility of the benchmark on training days of each regime (n_regimes,)
     :param beta: of the assets to the benchmark (n_assets,)
-    :param continuation: regression of a window's path on its history per channel (n_channels, n_blocks, n_history_blocks)
-    :param memory: what the window before adds to that regression (n_channels, n_blocks, n_blocks)
     :param calibrations: one per kind of condition, empty before calibration
     """
 
@@ -78,8 +76,6 @@ class GeneratorState:
     regime_shares: np.ndarray
     regime_volatility: np.ndarray
     beta: np.ndarray
-    continuation: np.ndarray
-    memory: np.ndarray
     calibrations: tuple[Calibration, ...] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -184,7 +180,7 @@ class GeneratorState:
         return n_paths, n_days + 2 * NOISE_REACH, 1 + len(self.record.assets)
 
 
-_PLAIN = ("transitions", "regime_shares", "regime_volatility", "beta", "continuation", "memory")
+_PLAIN = ("transitions", "regime_shares", "regime_volatility", "beta")
 _PARTS = {"representation": Representation, "daily": DailyModel, "linear": LinearDenoiser, "volatility_scale": VolatilityScale}
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from quantflux_sb3.diffusion.checkpoints import Stopping, load_checkpoint, save_checkpoint
 from quantflux_sb3.diffusion.conditions import KINDS
-from quantflux_sb3.diffusion.config import MIN_TRAIN_DAYS, GeneratorConfig
+from quantflux_sb3.diffusion.config import BLOCK_DAYS, MIN_TRAIN_DAYS, GeneratorConfig
 from quantflux_sb3.diffusion.fitting import calibrate
 from quantflux_sb3.diffusion.linear import ConditionalPaths
 from quantflux_sb3.diffusion.network import build_unet, sampling_scheduler, training_scheduler
@@ -59,7 +59,7 @@ def train_generator(
     :raises ValueError: if the market is too short, or the checkpoint belongs to another training
     """
     config = config or GeneratorConfig()
-    least = max(MIN_TRAIN_DAYS, math.ceil(config.context_days / (2.0 * config.holdout)))
+    least = max(MIN_TRAIN_DAYS, math.ceil(config.span_days / (2.0 * config.holdout)))
     if market.n_days < least:
         raise ValueError(f"A generator needs at least {least} training days; got {market.n_days}. Use a longer history.")
     detector = detector or RuleRegimes()
@@ -153,14 +153,14 @@ class _Trainer:
 
     def _batch(self, step: int) -> _Batch:
         rng = np.random.default_rng([self.seed, _STEPS, step, self.accelerator.process_index])
-        rows = self.windows.rows(rng, self.config.batch_size, self.config.context_days, (0, self.windows.train_stop))
+        rows = self.windows.rows(rng, self.config.batch_size, self.config.span_days, (0, self.windows.train_stop))
         timesteps = rng.integers(self.config.num_train_timesteps, size=len(rows))
         return _random_batch(self.windows, rows, timesteps, self.config, rng, self.accelerator.device)
 
     def _heldout(self) -> _Batch:
         """Windows after those of training, with evenly spread timesteps."""
         rng = np.random.default_rng([self.seed, _HELDOUT])
-        rows = self.windows.rows(rng, N_HELDOUT, self.config.context_days, (self.windows.train_stop, len(self.windows.logs)))
+        rows = self.windows.rows(rng, N_HELDOUT, self.config.span_days, (self.windows.train_stop, len(self.windows.logs)))
         timesteps = np.linspace(0, self.config.num_train_timesteps - 1, N_HELDOUT).astype(np.int64)
         return _random_batch(self.windows, rows, timesteps, self.config, rng, self.accelerator.device)
 
@@ -184,10 +184,11 @@ def _random_batch(
     bounds = np.cumsum([config.drop_all, config.drop_regime, config.drop_volatility])
     maps[(dropped < bounds[1]), :, :-2] = 0.0  # all or regime
     maps[(dropped < bounds[0]) | ((dropped >= bounds[1]) & (dropped < bounds[2])), :, -2:] = 0.0  # all or volatility
-    clean = torch.from_numpy(paths * config.path_scale).float().transpose(1, 2)
-    history = history_channels(clean, clean[..., : config.history_blocks])
-    history *= torch.from_numpy(rng.random(n) < config.history_share).float()[:, None, None]
-    extra = torch.cat([torch.from_numpy(maps).float().transpose(1, 2), history], dim=1)
+    n_seen = config.context_days // BLOCK_DAYS
+    whole = torch.from_numpy(paths * config.path_scale).float().transpose(1, 2)
+    clean, before, known = whole[..., -n_seen:], whole[..., : config.n_blocks], rng.random(n) < config.history_share
+    history = history_channels(clean, clean[..., : config.history_blocks]) * torch.from_numpy(known).float()[:, None, None]
+    extra = torch.cat([torch.from_numpy(maps[:, -n_seen:]).float().transpose(1, 2), history], dim=1)
     noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
     clean, extra, noise, steps = (part.to(device) for part in (clean, extra, noise, torch.from_numpy(timesteps)))
-    return _Batch(clean, extra, windows.state.linear.given(extra, config.history_blocks), noise, steps)
+    return _Batch(clean, extra, windows.state.linear.given(maps, n_seen, before.to(device), known), noise, steps)

@@ -18,8 +18,6 @@ from quantflux_sb3.regimes import REGIMES, TRADING_DAYS, RegimeDetector
 N_DRAWS = 8
 #: Windows that the linear denoiser is fitted on.
 N_LINEAR = 8000
-#: Added to the unit variances of a history's blocks before they are inverted.
-CONTINUATION_RIDGE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +62,7 @@ class TrainingWindows:
         channels = np.concatenate([paths, daily.trend(noise)[..., None]], axis=-1)
         state = GeneratorState(
             config, training_record(market, detector, 0), representation, daily, None, scale, _transitions(labels),
-            counts / len(labels), usual, beta, *_continuation(channels, config),
+            counts / len(labels), usual, beta,
         )  # fmt: skip
         windows = cls(state, logs, channels, np.eye(len(REGIMES))[labels], scale.training_scores(logs[:, :1]))
         return replace(windows, state=replace(state, linear=windows._linear(rng)))
@@ -73,11 +71,11 @@ class TrainingWindows:
     def train_stop(self) -> int:
         """One past the last row that the denoiser learns from; those after it, but for a gap, are held out."""
         config = self.state.config
-        return int((1.0 - config.holdout) * len(self.logs)) - config.context_days // 2
+        return int((1.0 - config.holdout) * len(self.logs)) - config.span_days // 2
 
     def _linear(self, rng: np.random.Generator) -> LinearDenoiser:
         config = self.state.config
-        rows = self.rows(rng, N_LINEAR, config.context_days, (0, self.train_stop))
+        rows = self.rows(rng, N_LINEAR, config.span_days, (0, self.train_stop))
         paths = shuffled(self.paths(rows, rng), np.ones(len(rows), dtype=bool), rng) * config.path_scale
         return LinearDenoiser.fit(paths, [self.conditions(rows, kind).maps for kind in range(len(KINDS))])
 
@@ -133,26 +131,3 @@ def _transitions(labels: np.ndarray) -> np.ndarray:
     counts = np.full((len(REGIMES), len(REGIMES)), 1.0 / len(REGIMES))
     np.add.at(counts, (labels[:-1], labels[1:]), 1.0)
     return counts / counts.sum(axis=1, keepdims=True)
-
-
-def _continuation(channels: np.ndarray, config: GeneratorConfig) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Regression of a window's blocks per channel on the last blocks before it, which the network is told
-    (n_channels, n_blocks, n_history_blocks), and what changes if the whole window before is known as well
-    (n_channels, n_blocks, n_blocks).
-    """
-    days = 2 * config.window
-    rows = np.arange(channels.shape[1] - days + 1)[:, None] + np.arange(days)
-    blocks = [(block_means(draw[rows]) - channels.mean(axis=(0, 1))).transpose(2, 1, 0) for draw in channels]
-    covariance = np.mean([values @ values.swapaxes(1, 2) / len(rows) for values in blocks], axis=0)
-    untold = config.n_blocks - config.history_blocks
-    told = _regression(covariance[:, untold:, untold:], config.history_blocks)
-    whole = _regression(covariance, config.n_blocks)
-    whole[:, :, untold:] -= told
-    return told, whole
-
-
-def _regression(covariance: np.ndarray, n_known: int) -> np.ndarray:
-    """Of the later points on the first ones (n_channels, n_unknown, n_known)."""
-    ridge = CONTINUATION_RIDGE * np.eye(n_known)  # blocks of a smooth path are nearly collinear
-    return np.linalg.solve(covariance[:, :n_known, :n_known] + ridge, covariance[:, :n_known, n_known:]).swapaxes(1, 2)
