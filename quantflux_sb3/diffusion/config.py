@@ -61,7 +61,7 @@ class GeneratorConfig:
     num_train_timesteps: int = 1000
     num_inference_steps: int = 6
     guidance_scale: float = 1.0
-    n_calibration_samples: int = 3000
+    n_calibration_samples: int = 4500
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(int(width) for width in self.channels))
