@@ -42,7 +42,7 @@ class GeneratorConfig:
 
     window: int = 64
     history_days: int = 16
-    channels: tuple[int, ...] = (24, 48)
+    channels: tuple[int, ...] = (16, 32)
     n_train_steps: int = 260
     batch_size: int = 128
     learning_rate: float = 2e-3

@@ -30,13 +30,13 @@ MORE_SETS = ((1, 4 / 5), (5, 1 / 16))
 LEAST_PATHS = 150
 #: Rounds of moving all corrections together, of the first kind of condition and of those that start from it; how many more
 #: of the first kind's look at the further paths as well; rounds of (correlation map, quantile map) on returns at their end.
-MATCH_ROUNDS, LATER_ROUNDS, WIDE_ROUNDS, RETURN_ROUNDS = 4, 3, 2, 3
+MATCH_ROUNDS, LATER_ROUNDS, WIDE_ROUNDS, RETURN_ROUNDS = 4, 3, 4, 3
 #: Lags at which the autocorrelation of absolute returns is compared [days]; those up to 20 count in full.
 ACF_LAGS = np.array([*range(1, 21), 25, 30, 40])
 ACF_WEIGHTS = np.where(ACF_LAGS <= 20, 1.0, 0.5)
 #: Change per gap and round: in general, of the weights per lag (the gains close the same gap), and of the coupling, which
 #: moves a correlation by little.
-RATE, LAG_RATE, COUPLING_RATE = 0.7, 0.5, 1.5
+RATE, LAG_RATE, COUPLING_RATE = 0.7, 0.5, 2.0
 #: The same, ridge and bounds of the gains.
 GAIN_RATE, GAIN_RIDGE, GAIN_BOUNDS = 0.8, 0.005, (0.5, 1.6)
 #: Windows drawn per regime that lasts, and for each setting of the volatility dial, for each of the config's samples (half
