@@ -11,27 +11,26 @@ with y the return beyond the usual beta's share, m the market's return and sigma
 called a path of the beta is a draw from the posterior.
 
 Source: Rue and Held (2005), Gaussian Markov Random Fields, algorithm 2.5; Student-t errors as mixtures of normal ones as in
-Geweke (1993), Bayesian treatment of the independent Student-t linear model, eq. 4.
+Geweke (1993), Bayesian treatment of the independent Student-t linear model, section 2.
 """
 
 import numpy as np
 from scipy.linalg import cho_solve_banded, cholesky_banded, solve_banded
+from scipy.optimize import minimize_scalar
 
 from quantflux_sb3.diffusion.latent import LEAST_RETURN, STUDENT_DF
 
 #: Days in which a beta's deviation falls to 1 / e.
 BETA_MEMORY = 125.0
-#: Standard deviation of the deviation from which the fit starts, and its floor.
-FIRST_DEVIATION, LEAST_DEVIATION = 0.3, 0.02
-#: Rounds of fitting it, and power of their step (see :mod:`quantflux_sb3.diffusion.latent`).
-FIT_ROUNDS, FIT_POWER = 12, 2.0
+#: Bounds of the standard deviation of a beta's deviations, and rounds of fitting it and drawing the errors' scales.
+DEVIATION_BOUNDS, FIT_ROUNDS = (0.01, 2.0), 3
 
 
 def fit_deviations(
     returns: np.ndarray, market: np.ndarray, log_volatility: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """
-    Maximum likelihood by Monte Carlo EM, given the volatilities.
+    Maximum likelihood of all but the betas themselves, given the volatilities.
 
     :param returns: of the assets beyond their usual betas' share (n_days, n_assets)
     :param market: log returns (n_days,)
@@ -39,13 +38,12 @@ def fit_deviations(
     :param rng: of the draws
     :return: stationary standard deviation of each beta (n_assets,)
     """
-    decay = np.exp(-1.0 / BETA_MEMORY)
-    deviations, scales = np.full(returns.shape[1], FIRST_DEVIATION), np.ones(returns.shape)
+    scales = np.ones(returns.shape)
     for _ in range(FIT_ROUNDS):
+        weights = scales * np.exp(-2.0 * log_volatility)
+        deviations = np.array([_likeliest(y, market, w) for y, w in zip(returns.T, weights.T, strict=True)])
         drawn = draw_deviations(returns, market, log_volatility, deviations, scales, rng)
         scales = draw_scales(returns - drawn * market[:, None], log_volatility, rng)
-        found = np.sqrt(((drawn[1:] - decay * drawn[:-1]) ** 2).mean(axis=0) / (1.0 - decay**2))
-        deviations = np.maximum(deviations * (found / deviations) ** FIT_POWER, LEAST_DEVIATION)
     return deviations
 
 
@@ -64,16 +62,8 @@ def draw_deviations(
     """
     weights = scales * np.exp(-2.0 * log_volatility)
     drawn = np.empty(returns.shape)
-    decay = np.exp(-1.0 / BETA_MEMORY)
     for i, deviation in enumerate(deviations):
-        innovation = deviation**2 * (1.0 - decay**2)
-        precision = np.zeros((2, len(returns)))
-        precision[0, 1:] = -decay / innovation
-        precision[1] = (1.0 + decay**2) / innovation
-        precision[1, [0, -1]] = 1.0 / innovation
-        precision[1] += weights[:, i] * market**2
-        factor = cholesky_banded(precision)
-        mean = cho_solve_banded((factor, False), weights[:, i] * market * returns[:, i])
+        factor, mean = _posterior(returns[:, i], market, weights[:, i], deviation)
         drawn[:, i] = mean + solve_banded((0, 1), factor, rng.standard_normal(len(returns)))
     return drawn
 
@@ -87,3 +77,29 @@ def draw_scales(rest: np.ndarray, log_volatility: np.ndarray, rng: np.random.Gen
     """
     squares = ((np.abs(rest) + LEAST_RETURN) * np.exp(-log_volatility)) ** 2
     return rng.gamma(0.5 * (STUDENT_DF + 1.0), size=rest.shape) / (0.5 * (STUDENT_DF + squares))
+
+
+def _posterior(
+    returns: np.ndarray, market: np.ndarray, weights: np.ndarray, deviation: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Banded upper Cholesky factor of the precision (2, n_days), and mean (n_days,)."""
+    decay = np.exp(-1.0 / BETA_MEMORY)
+    innovation = deviation**2 * (1.0 - decay**2)
+    precision = np.zeros((2, len(returns)))
+    precision[0, 1:] = -decay / innovation
+    precision[1] = (1.0 + decay**2) / innovation
+    precision[1, [0, -1]] = 1.0 / innovation
+    precision[1] += weights * market**2
+    factor = cholesky_banded(precision)
+    return factor, cho_solve_banded((factor, False), weights * market * returns)
+
+
+def _likeliest(returns: np.ndarray, market: np.ndarray, weights: np.ndarray) -> float:
+    """The likelihood is the joint density over the posterior one, here at its mean (Besag, 1989, A candidate's formula)."""
+
+    def loss(log_deviation: float) -> float:
+        factor, mean = _posterior(returns, market, weights, np.exp(log_deviation))
+        prior = len(returns) * log_deviation  # minus half the log determinant of the prior's precision, but for a constant
+        return prior + np.log(factor[1]).sum() - 0.5 * (weights * market * returns) @ mean
+
+    return float(np.exp(minimize_scalar(loss, bounds=np.log(DEVIATION_BOUNDS), method="bounded", options={"xatol": 0.02}).x))

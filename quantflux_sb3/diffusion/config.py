@@ -43,7 +43,7 @@ class GeneratorConfig:
     window: int = 64
     history_days: int = 16
     channels: tuple[int, ...] = (16, 32)
-    n_train_steps: int = 260
+    n_train_steps: int = 225
     batch_size: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
@@ -61,7 +61,7 @@ class GeneratorConfig:
     num_train_timesteps: int = 1000
     num_inference_steps: int = 6
     guidance_scale: float = 1.0
-    n_calibration_samples: int = 4500
+    n_calibration_samples: int = 4000
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(int(width) for width in self.channels))

@@ -41,9 +41,9 @@ RATE, LAG_RATE, COUPLING_RATE = 0.7, 0.5, 2.0
 GAIN_RATE, GAIN_RIDGE, GAIN_BOUNDS = 0.8, 0.005, (0.5, 1.6)
 #: Windows drawn per regime that lasts, and for each setting of the volatility dial, for each of the config's samples (half
 #: as many for a setting with a regime).
-PURE_SHARE, DIAL_SHARE = 1 / 12, 1 / 40
+PURE_SHARE, DIAL_SHARE = 1 / 7, 1 / 40
 #: The fewest training windows in a regime that say something about its returns, and the fewest to draw of it.
-LEAST_PURE, LEAST_PURE_DRAWN = 50, 120
+LEAST_PURE, LEAST_PURE_DRAWN = 50, 240
 #: Share of a window's days that must lie in a regime for it to be one of that regime.
 REGIME_PURITY = 0.9
 
@@ -92,10 +92,6 @@ class _Drawn:
     ) -> "_Drawn":
         innovations = state.daily.innovations(rng.standard_normal(state.noise_shape(*conditions.regimes.shape[:2])))
         return cls(conditions, paths.bands(raw, conditions.maps), innovations)
-
-    def mirrored(self) -> "_Drawn":
-        """The same paths, with the noise of their days reversed."""
-        return replace(self, innovations=-self.innovations)
 
     def decode(self, state: GeneratorState, calibration: Calibration) -> np.ndarray:
         """Log returns before their last maps (n, n_days, n_series)."""
@@ -295,11 +291,10 @@ def _autocovariances(bands: np.ndarray) -> np.ndarray:
 
 
 def _match_pure(state: GeneratorState, calibration: Calibration, pure: _Pure) -> Calibration:
-    n_regimes, pair = len(pure.usable), (pure.drawn, pure.drawn.mirrored())  # mirrored noise leaves little of it in the mean
-    decoded = [calibration.returns.apply(one.decode(state, calibration), state.config.window)[..., 0] for one in pair]
-    market = np.stack([one.reshape(n_regimes, -1, one.shape[1]) for one in decoded], axis=1)
-    sums, scale = market.sum(axis=-1).reshape(n_regimes, -1), market.std(axis=-1).mean(axis=(1, 2))
-    gap = (pure.moments[:, 0] - sums.mean(axis=1)) / (scale * market.shape[-1])
+    market = calibration.returns.apply(pure.drawn.decode(state, calibration), state.config.window)[..., 0]
+    n_regimes = len(pure.usable)
+    sums, scale = market.sum(axis=1).reshape(n_regimes, -1), market.std(axis=1).reshape(n_regimes, -1).mean(axis=1)
+    gap = (pure.moments[:, 0] - sums.mean(axis=1)) / (scale * market.shape[1])
     drift = calibration.drift.copy()
     drift[n_regimes:] += RATE * np.where(pure.usable, gap, 0.0)
     ratio = np.where(pure.usable, pure.moments[:, 1] / sums.std(axis=1), 1.0)

@@ -109,7 +109,7 @@ def spectrum(values: np.ndarray) -> np.ndarray:
     Power of a series at the Fourier frequencies of ``2 * NOISE_REACH + 1`` days, as autocovariances under Parzen's window,
     which lets no power fall below zero.
 
-    Source: Parzen (1961), Mathematical considerations in the estimation of spectra, eq. 5.8.
+    Source: Parzen (1961), Mathematical considerations in the estimation of spectra.
 
     :param values: with mean zero, draws of the same series (n_draws, n_days)
     :return: (2 * NOISE_REACH + 1,); 1 at all frequencies for white noise of unit variance

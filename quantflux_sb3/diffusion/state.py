@@ -34,8 +34,9 @@ class TrainingRecord:
     :param market_hash: content hash of the training market
     :param regime_detector: the definition of the regimes, in words
     :param seed: of training
-    :param best_step: optimiser step whose weights were kept
-    :param learning_curve: ``step``, ``train_loss`` and ``heldout_loss``, lists of equal length
+    :param best_step: optimiser step whose weights were kept; 0 if the network did not help on held-out windows
+    :param learning_curve: ``step``, ``train_loss`` and ``heldout_loss``, lists of equal length; step 0 is the linear denoiser
+        without the network
     """
 
     assets: tuple[str, ...]

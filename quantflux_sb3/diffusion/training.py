@@ -109,6 +109,9 @@ class _Trainer:
         model, optimizer = accelerator.prepare(unet, optimizer)
         ema.to(accelerator.device)
         heldout = self._heldout()
+        if not stopping.curve["step"]:  # the linear denoiser alone, since the network begins at zero
+            alone = (self._averaged_loss(unet, ema, batch) for batch in (self._batch(1), heldout))
+            stopping.look(0, *alone, ema)
         steps = range(first, config.n_train_steps + 1) if not stopping.is_over else range(0)
         losses: list[torch.Tensor] = []
         for step in self._bar(steps, progress):
