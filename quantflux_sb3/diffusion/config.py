@@ -35,8 +35,8 @@ class GeneratorConfig:
     :param num_train_timesteps: of the noise schedule
     :param num_inference_steps: of sampling with DPM-Solver++
     :param guidance_scale: weight of the conditions in sampling; 1 is plain conditional sampling
-    :param n_calibration_samples: windows drawn to calibrate on without conditions, and about as many again for the last
-        rounds; half as many for each kind of condition
+    :param n_calibration_samples: windows drawn to calibrate each kind of condition on; about as many again for the last rounds
+        of that without conditions
     :raises ValueError: if the values cannot work together
     """
 

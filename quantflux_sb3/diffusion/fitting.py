@@ -30,7 +30,7 @@ MORE_SETS = ((1, 4 / 5), (5, 1 / 16))
 LEAST_PATHS = 150
 #: Rounds of moving all corrections together, of the first kind of condition and of those that start from it; how many more
 #: of the first kind's look at the further paths as well; rounds of (correlation map, quantile map) on returns at their end.
-MATCH_ROUNDS, LATER_ROUNDS, WIDE_ROUNDS, RETURN_ROUNDS = 4, 3, 4, 3
+MATCH_ROUNDS, LATER_ROUNDS, WIDE_ROUNDS, RETURN_ROUNDS = 4, 2, 4, 3
 #: Lags at which the autocorrelation of absolute returns is compared [days]; those up to 20 count in full.
 ACF_LAGS = np.array([*range(1, 21), 25, 30, 40])
 ACF_WEIGHTS = np.where(ACF_LAGS <= 20, 1.0, 0.5)
@@ -127,7 +127,7 @@ class _Fit:
         :return: the kind's calibration, and the log returns that its last map was fitted on
         """
         windows, config = self.windows, state.config
-        n = config.n_calibration_samples if kind == 0 else config.n_calibration_samples // 2
+        n = config.n_calibration_samples
         sets = SETS if kind else SETS + MORE_SETS
         rows = [windows.spread_rows(self.rng, max(int(n * share), LEAST_PATHS), k * config.window) for k, share in sets]
         conditions = [windows.conditions(days, kind) for days in rows]
