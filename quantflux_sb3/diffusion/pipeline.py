@@ -38,8 +38,8 @@ class RegimeDDPMPipeline(DiffusionPipeline):
 
     A DDPM (Ho, Jain and Abbeel, 2020) with velocity prediction diffuses smooth log-volatility paths of the benchmark and of
     the assets' residuals, the assets' betas, and the benchmark's trend; the network corrects the best linear denoiser of them.
-    Daily returns follow from the paths and Gaussian noise; a network for the noise learned nothing and was dropped. All is then
-    calibrated on the training years. Build one with
+    Daily returns follow from the paths and Gaussian noise; a network for the noise learned nothing and was dropped. All is
+    then calibrated on the training years. Build one with
     :func:`train_generator`. Sampling uses DPM-Solver++; any scheduler made from its config can take its place, e.g.
     ``pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)`` with ``num_inference_steps=1000``.
 
