@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from diffusers import DDPMScheduler  # noqa: E402
 from safetensors.numpy import load_file, save_file  # noqa: E402
+from scipy.signal import lfilter  # noqa: E402
 
 from quantflux_sb3.diffusion import (  # noqa: E402
     GeneratorConfig,
@@ -21,8 +22,11 @@ from quantflux_sb3.diffusion import (  # noqa: E402
     synthetic_markets,
     train_generator,
 )
-from quantflux_sb3.diffusion.conditions import VolatilityScale  # noqa: E402
-from quantflux_sb3.diffusion.latent import LatentVolatility  # noqa: E402
+from quantflux_sb3.diffusion.betas import BETA_MEMORY, draw_deviations, fit_deviations  # noqa: E402
+from quantflux_sb3.diffusion.calibration import path_inputs  # noqa: E402
+from quantflux_sb3.diffusion.conditions import N_MAPS, VolatilityScale  # noqa: E402
+from quantflux_sb3.diffusion.latent import STUDENT_DF, LatentVolatility  # noqa: E402
+from quantflux_sb3.diffusion.linear import KNOWN_RIDGE, LinearDenoiser  # noqa: E402
 from quantflux_sb3.diffusion.quantiles import (  # noqa: E402
     from_gaussian,
     match_quantiles,
@@ -32,10 +36,19 @@ from quantflux_sb3.diffusion.quantiles import (  # noqa: E402
 )
 from quantflux_sb3.diffusion.representation import Representation, market_logs  # noqa: E402
 from quantflux_sb3.diffusion.scenarios import draw_regimes  # noqa: E402
-from quantflux_sb3.diffusion.smoothing import block_means, detrended_noise_kernel, trend_kernel  # noqa: E402
+from quantflux_sb3.diffusion.smoothing import (  # noqa: E402
+    NOISE_REACH,
+    block_means,
+    filtered,
+    spectral_kernel,
+    spectrum,
+    trend_kernel,
+    trend_power,
+)
 from quantflux_sb3.diffusion.state import GeneratorState  # noqa: E402
 from quantflux_sb3.diffusion.stylised import absolute_acf, leverage  # noqa: E402
 from quantflux_sb3.diffusion.training import _Trainer  # noqa: E402
+from quantflux_sb3.diffusion.windows import shuffled  # noqa: E402
 from quantflux_sb3.market import MarketData, load_bundled  # noqa: E402
 from quantflux_sb3.regimes import REGIMES  # noqa: E402
 
@@ -109,11 +122,33 @@ def test_transport_map_gives_the_wanted_covariance():
 
 
 def test_trend_plus_its_noise_is_white():
-    trend, noise = np.zeros(512), np.zeros(512)
-    trend[: len(trend_kernel())], noise[: len(detrended_noise_kernel())] = trend_kernel(), detrended_noise_kernel()
+    trend, noise, kernel = np.zeros(512), np.zeros(512), spectral_kernel(1.0 - trend_power())
+    trend[: len(trend_kernel())], noise[: len(kernel)] = trend_kernel(), kernel
     power = np.abs(np.fft.fft(trend)) ** 2 + np.abs(np.fft.fft(noise)) ** 2
     np.testing.assert_allclose(power, 1.0, atol=0.08)  # the noise filter is cut at 72 days
     assert abs(power.mean() - 1.0) < 0.01
+
+
+def test_filtered_noise_has_the_spectrum_that_was_measured():
+    """White noise has power 1 everywhere; an autoregression of -.3 comes out of its own filter as it went in."""
+    rng = np.random.default_rng(0)
+    white = rng.standard_normal((1, 200_000))
+    np.testing.assert_allclose(spectrum(white), 1.0, atol=0.1)
+    reverting = lfilter([1.0], [1.0, 0.3], white)
+    kernel = spectral_kernel(spectrum(reverting))[None]
+    drawn = filtered(rng.standard_normal((1, 200_000 + 2 * NOISE_REACH, 1)), kernel)[0, :, 0]
+    for lag, expected in ((0, 1.0), (1, -0.3), (2, 0.09)):
+        found = (drawn[lag:] * drawn[: len(drawn) - lag]).mean() / reverting.var()
+        assert found == pytest.approx(expected, abs=0.02)
+
+
+def test_filters_are_centred_on_their_day():
+    white, kernels = np.zeros((1, 10 + 2 * NOISE_REACH, 2)), np.zeros((2, 2 * NOISE_REACH + 1))
+    white[0, NOISE_REACH + 4] = 1.0
+    kernels[:, NOISE_REACH - 1 : NOISE_REACH + 2] = [[0.5, 1.0, 0.5], [0.0, 2.0, 0.0]]
+    out = filtered(white, kernels)[0]
+    np.testing.assert_allclose(out[2:7].T, [[0, 0.5, 1, 0.5, 0], [0, 0, 2, 0, 0]], atol=1e-12)
+    assert out.shape == (10, 2) and np.abs(np.delete(out, [3, 4, 5], axis=0)).max() < 1e-12
 
 
 def test_block_means_fill_the_last_block_with_its_last_day():
@@ -131,7 +166,8 @@ def test_encoding_and_decoding_give_the_returns_back(training):
     gap = np.abs(representation.decode(paths, noise) - logs)
     assert (gap < 2e-5).mean() > 0.995 and gap.max() < 0.05
     np.testing.assert_allclose(noise.std(axis=0), 1.0, atol=0.03)
-    np.testing.assert_allclose(paths.std(axis=0), 1.0, atol=0.08)
+    assert paths.shape == (len(logs), 4 + 3)  # volatilities of index and assets, betas of the assets
+    np.testing.assert_allclose(paths.std(axis=0), 1.0, atol=0.15)
 
 
 def test_the_daily_part_is_nearly_white(training):
@@ -154,6 +190,20 @@ def test_latent_volatility_is_found_again():
     assert draws.mean(axis=0).std() < draws.std()
     z = returns[:, 0] / np.exp(draws)
     np.testing.assert_allclose(absolute_acf(z[..., None])[:, 0], 0.0, atol=0.05)
+
+
+def test_wandering_betas_are_found_again():
+    rng, n_days, decay = np.random.default_rng(0), 6000, np.exp(-1.0 / BETA_MEMORY)
+    wander = lfilter([1.0], [1.0, -decay], 0.4 * np.sqrt(1.0 - decay**2) * rng.standard_normal((n_days, 2)), axis=0)
+    wander[:, 1] = 0.0
+    market = 0.01 * rng.standard_normal(n_days)
+    volatility = np.full((n_days, 2), np.log(0.01))
+    returns = wander * market[:, None] + np.exp(volatility) * rng.standard_t(STUDENT_DF, (n_days, 2))
+    deviations = fit_deviations(returns, market, volatility, rng)
+    assert 0.3 < deviations[0] < 0.5 and deviations[1] < 0.15
+    draws = [draw_deviations(returns, market, volatility, deviations, np.ones_like(returns), rng) for _ in range(20)]
+    assert np.corrcoef(np.mean(draws, axis=0)[:, 0], wander[:, 0])[0, 1] > 0.8
+    assert np.std(draws, axis=1)[:, 0].mean() == pytest.approx(wander[:, 0].std(), rel=0.2)  # draws spread as the truth
 
 
 def test_a_batch_decodes_as_its_paths_one_by_one(training):
@@ -191,11 +241,54 @@ def test_volatility_scale_recovers_a_known_volatility():
 # training
 
 
-def test_the_learning_curve_falls(pipeline):
+def test_the_learning_curve_begins_at_the_linear_denoiser_and_falls(pipeline):
     curve = pipeline.state.record.learning_curve
-    assert curve["step"] == [25, 50, 75, 100, 125, 150]
-    assert curve["train_loss"][-1] < 0.8 * curve["train_loss"][0]
-    assert curve["heldout_loss"][-1] < 0.9 * curve["heldout_loss"][0]
+    assert curve["step"] == [0, 25, 50, 75, 100, 125, 150]
+    assert curve["heldout_loss"][0] < 0.5  # a network that starts from nothing is at 1 there
+    assert min(curve["heldout_loss"]) < curve["heldout_loss"][0]
+
+
+def test_a_network_that_does_not_help_is_left_out(training):
+    config = replace(QUICK, n_train_steps=4, eval_interval=2, learning_rate=10.0, n_calibration_samples=50)
+    pipeline = train_generator(training, config, seed=0)
+    assert pipeline.state.record.best_step == 0
+    assert not pipeline.unet.out_block.final_conv1d_2.weight.any()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_linear_denoiser_is_the_conditional_mean_of_gaussian_paths(known):
+    """Against the joint covariance of clean and noisy paths, solved as a whole."""
+    rng, n_channels, n_blocks, n_seen, n_before, a2 = np.random.default_rng(0), 2, 5, 4, 2, 0.3
+    size = n_channels * n_blocks
+    factor = rng.standard_normal((size, size))
+    covariance, weights = factor @ factor.T / size, rng.standard_normal((4, 1 + 2 * N_MAPS, n_channels))
+    linear = LinearDenoiser(weights, np.stack([covariance] * 4))
+    maps = np.zeros((3, n_blocks, N_MAPS))
+    maps[..., -2], maps[..., -1] = rng.standard_normal((3, n_blocks)), 1.0
+    before = torch.from_numpy(rng.standard_normal((3, n_channels, n_before))).float()
+    noisy = rng.standard_normal((3, n_channels, n_seen))
+    given = linear.given(maps, n_seen, before, np.full(3, known))
+    velocity = given.velocity(torch.from_numpy(noisy).float(), torch.full((3,), a2)).numpy()
+    mean = (path_inputs(maps) @ weights[2]).transpose(0, 2, 1)
+    at = np.arange(size).reshape(n_channels, n_blocks)
+    seen, past = at[:, -n_seen:].ravel(), at[:, :n_before].ravel() if known else np.empty(0, dtype=int)
+    a, s = np.sqrt(a2), np.sqrt(1.0 - a2)
+    cross = np.hstack([a * covariance[np.ix_(seen, seen)], covariance[np.ix_(seen, past)]])
+    top = np.hstack([a2 * covariance[np.ix_(seen, seen)] + s**2 * np.eye(len(seen)), a * covariance[np.ix_(seen, past)]])
+    bottom = np.hstack([a * covariance[np.ix_(past, seen)], covariance[np.ix_(past, past)] + KNOWN_RIDGE * np.eye(len(past))])
+    for row in range(3):
+        m = mean[row].ravel()
+        gap = np.append(noisy[row].ravel() - a * m[seen], (before[row].numpy().ravel() - m[past]) if known else [])
+        clean = m[seen] + cross @ np.linalg.solve(np.vstack([top, bottom]), gap)
+        np.testing.assert_allclose(velocity[row].ravel(), (a * noisy[row].ravel() - clean) / s, atol=1e-3)
+
+
+def test_shuffled_assets_keep_volatility_and_beta_together():
+    paths = np.arange(8.0)[None, None] + np.zeros((4, 3, 1))  # market, three volatilities, three betas, trend
+    mixed = shuffled(paths, np.array([True, True, True, False]), np.random.default_rng(0))
+    np.testing.assert_array_equal(mixed[..., 4:7], mixed[..., 1:4] + 3.0)
+    np.testing.assert_array_equal(mixed[..., [0, 7]], paths[..., [0, 7]])
+    assert (np.sort(mixed, axis=-1) == paths).all() and (mixed[3] == paths[3]).all() and (mixed[:3] != paths[:3]).any()
 
 
 def test_the_same_seed_trains_the_same_generator(training):

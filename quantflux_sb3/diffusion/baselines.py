@@ -156,7 +156,7 @@ class GaussianPaths:
         """
         :param maps: condition maps (n_paths, n_blocks, n_maps)
         :param generator: source of all randomness
-        :return: paths (n_paths, n_blocks, n_series + 1)
+        :return: paths (n_paths, n_blocks, n_channels)
         """
         flag, regimes = maps[..., -1].any(), maps[..., : len(REGIMES)].any()
         inputs = self.inputs[int(regimes) + 2 * int(flag)]

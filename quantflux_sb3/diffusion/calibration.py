@@ -25,6 +25,9 @@ HOP_BLOCKS = 4
 AROUND_BLOCKS = 8
 #: Blocks to each side of the means that are a path's slow part, and medium; the rest is fast.
 SLOW_BLOCKS, MEDIUM_BLOCKS = 8, 2
+#: Share of what a return exceeds the quantiles by that it keeps: more days are drawn than were ever seen, and their extremes
+#: before the map say little (kept whole, they gave the index days of -24 % after a history whose worst was -10 %).
+TAIL_SLOPE = 0.2
 #: Blocks in which the gains of a path's first window give way to those of later ones.
 RAMP_BLOCKS = 8
 
@@ -32,7 +35,7 @@ RAMP_BLOCKS = 8
 @dataclass(frozen=True, eq=False)
 class PathCalibration:
     """
-    Map of raw paths of one kind of condition (n_channels = n_series + 1: volatilities, then trend). Where there are two of
+    Map of raw paths of one kind of condition (n_channels = 2 * n_series: volatilities, betas, trend). Where there are two of
     something, the first is for a path's first window and the second for those that continue it.
 
     :param source_weights: raw paths on constant, condition maps and their local means (2, 1 + 2 * n_maps, n_channels)
@@ -149,11 +152,13 @@ class ReturnCalibration:
     :param maps: transport of the covariance, per round (2, n_rounds, n_series, n_series)
     :param source_tables: quantiles before, per round (2, n_rounds, n_series, n_grid)
     :param target_table: quantiles of training returns (n_series, n_grid)
+    :param shift: added at last (n_series,)
     """
 
     maps: np.ndarray
     source_tables: np.ndarray
     target_table: np.ndarray
+    shift: np.ndarray
 
     @classmethod
     def fit(cls, positions: list[np.ndarray], real: np.ndarray, n_rounds: int) -> "ReturnCalibration":
@@ -164,7 +169,19 @@ class ReturnCalibration:
         """
         target, covariance = quantile_table(_rows(real)), np.cov(_rows(real).T)
         fitted = [_alternate(_rows(logs), covariance, target, n_rounds) for logs in positions]
-        return cls(np.stack([maps for maps, _ in fitted]), np.stack([tables for _, tables in fitted]), target)
+        maps, tables = (np.stack(part) for part in zip(*fitted, strict=True))
+        return cls(maps, tables, target, np.zeros(len(target)))
+
+    def centred(self, decoded: list[np.ndarray], mean: np.ndarray, window: int) -> "ReturnCalibration":
+        """
+        The same, shifted so that the mean is right as well.
+
+        :param decoded: log returns of whole paths before the maps (n, n_days, n_series) each
+        :param mean: that they should have (n_series,)
+        :param window: days of a path's first window
+        """
+        mapped = np.concatenate([_rows(self.apply(logs, window)) for logs in decoded])
+        return replace(self, shift=self.shift + mean - mapped.mean(axis=0))
 
     def apply(self, logs: np.ndarray, window: int) -> np.ndarray:
         """
@@ -176,8 +193,8 @@ class ReturnCalibration:
 
     def _apply(self, logs: np.ndarray, maps: np.ndarray, tables: np.ndarray) -> np.ndarray:
         for matrix, table in zip(maps, tables, strict=True):
-            logs = match_quantiles(logs @ matrix, table, self.target_table)
-        return logs
+            logs = match_quantiles(logs @ matrix, table, self.target_table, TAIL_SLOPE)
+        return logs + self.shift
 
 
 def _alternate(values: np.ndarray, covariance: np.ndarray, target: np.ndarray, n_rounds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +204,7 @@ def _alternate(values: np.ndarray, covariance: np.ndarray, target: np.ndarray, n
         maps.append(transport_map(np.cov(values.T), covariance))
         values = values @ maps[-1]
         tables.append(quantile_table(values))
-        values = match_quantiles(values, tables[-1], target)
+        values = match_quantiles(values, tables[-1], target, TAIL_SLOPE)
     return np.stack(maps), np.stack(tables)
 
 

@@ -35,17 +35,17 @@ class GeneratorConfig:
     :param num_train_timesteps: of the noise schedule
     :param num_inference_steps: of sampling with DPM-Solver++
     :param guidance_scale: weight of the conditions in sampling; 1 is plain conditional sampling
-    :param n_calibration_samples: windows drawn to calibrate on without conditions, and about as many again for the last
-        rounds; half as many for each kind of condition
+    :param n_calibration_samples: windows drawn to calibrate each kind of condition on; about as many again for the last rounds
+        of that without conditions
     :raises ValueError: if the values cannot work together
     """
 
     window: int = 64
     history_days: int = 16
-    channels: tuple[int, ...] = (24, 48)
-    n_train_steps: int = 260
+    channels: tuple[int, ...] = (16, 32)
+    n_train_steps: int = 225
     batch_size: int = 128
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.01
     ema_decay: float = 0.998
     holdout: float = 0.1
@@ -55,13 +55,13 @@ class GeneratorConfig:
     drop_regime: float = 0.15
     drop_volatility: float = 0.15
     history_share: float = 0.4
-    permutation_share: float = 0.5
+    permutation_share: float = 1.0
     volatility_jitter: float = 0.1
     path_scale: float = 0.6
     num_train_timesteps: int = 1000
-    num_inference_steps: int = 8
+    num_inference_steps: int = 6
     guidance_scale: float = 1.0
-    n_calibration_samples: int = 3000
+    n_calibration_samples: int = 4000
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(int(width) for width in self.channels))
@@ -84,6 +84,11 @@ class GeneratorConfig:
     def context_days(self) -> int:
         """Days that the network sees at once."""
         return self.window + 2 * self.history_days
+
+    @property
+    def span_days(self) -> int:
+        """The same, and the days before that the linear denoiser knows besides: a window before the one drawn."""
+        return self.context_days + self.window - self.history_days
 
     @property
     def history_blocks(self) -> int:

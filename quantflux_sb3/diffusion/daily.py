@@ -1,24 +1,27 @@
 """
-The daily part given the paths: white Gaussian noise, plus the trend and its relation to volatility for the market.
+The daily part given the paths: Gaussian noise, plus the trend and its relation to volatility for the market.
 
 A network for this part learned nothing beyond independent Gaussian noise (held-out loss 1.000 of the noise's), so there is
-none: the market's noise follows the trend path and leads and lags of its volatility path by least squares, the assets'
-noise is correlated with it and among themselves, and the size of one series' noise may depend on the others' (coupling).
+none. Noise has the spectrum of the training years, or the returns of weeks and months would be as wide as those of
+independent days: prices have reverted more than that. The market's is that of the trend path and of what is left besides, and
+follows leads and lags of its volatility path by least squares; the assets' noise is correlated with it and among themselves,
+and the size of one series' noise may depend on the others' (coupling).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import convolve1d
 
 from quantflux_sb3.diffusion.smoothing import (
-    NOISE_REACH,
     around_mean,
     block_means,
-    detrended_noise_kernel,
+    filtered,
     fit_taps,
     kernel_mean,
+    spectral_kernel,
+    spectrum,
     trend_kernel,
+    trend_power,
     upsample,
 )
 
@@ -39,34 +42,41 @@ class DailyModel:
     :param trend_moments: mean and standard deviation of the trend before scaling (2,)
     :param trend_taps: interpolation of the trend's block means (BLOCK_DAYS, n_taps)
     :param drift: weights of constant, trend and shifted volatility path on the market's noise (2 + n_shifts,)
-    :param spread: standard deviation of the market's noise around its drift (1,)
+    :param kernels: filters of white noise, per series (n_series, 2 * NOISE_REACH + 1)
     :param mixing: lower triangular factor of the noise's correlation (n_series, n_series)
     """
 
     trend_moments: np.ndarray
     trend_taps: np.ndarray
     drift: np.ndarray
-    spread: np.ndarray
+    kernels: np.ndarray
     mixing: np.ndarray
 
     @classmethod
     def fit(cls, noise: np.ndarray, paths: np.ndarray) -> "DailyModel":
         """
         :param noise: daily parts of the training market, per draw of its paths (n_draws, n_days, n_series)
-        :param paths: the volatility paths (n_draws, n_days, n_series)
+        :param paths: the paths, the market's volatility first (n_draws, n_days, n_paths)
         """
         raw = kernel_mean(noise[..., 0].T, trend_kernel())
         moments = np.array([raw.mean(), raw.std()])
         trend = (raw - moments[0]) / moments[1]
         taps = fit_taps(trend)
         smooth = upsample(block_means(trend), taps)[: len(trend)].T
-        inputs = _drift_inputs(smooth, paths[..., 0]).reshape(smooth.size, -1)
-        market = noise[..., 0].reshape(-1)
-        drift = np.linalg.lstsq(inputs, market, rcond=None)[0]
-        spread = np.array([(market - inputs @ drift).std()])
+        # The trend is part of the noise, so that its weight is known: regressed on it, the noise would count it twice.
+        inputs, market = _drift_inputs(smooth, paths[..., 0]), noise[..., 0] - moments[1] * smooth
+        others = np.delete(inputs, 1, axis=-1).reshape(market.size, -1)
+        drift = np.insert(np.linalg.lstsq(others, market.reshape(-1), rcond=None)[0], 1, moments[1])
         n_series = noise.shape[-1]
         mixing = np.linalg.cholesky(np.corrcoef(noise.reshape(-1, n_series).T) + 1e-9 * np.eye(n_series))
-        return cls(moments, taps, drift, spread, mixing)
+        unmixed = noise @ np.linalg.inv(mixing).T
+        power = np.stack([spectrum(series - series.mean()) for series in unmixed.transpose(2, 0, 1)])
+        power[0] *= 1.0 - trend_power()
+        kernels = np.stack([spectral_kernel(series) for series in power])
+        variance = np.ones(n_series)
+        variance[0] -= (inputs @ drift).var()
+        kernels *= np.sqrt(variance / (kernels**2).sum(axis=1))[:, None]
+        return cls(moments, taps, drift, kernels, mixing)
 
     def trend(self, noise: np.ndarray) -> np.ndarray:
         """
@@ -78,18 +88,16 @@ class DailyModel:
     def innovations(self, white: np.ndarray) -> np.ndarray:
         """
         :param white: independent Gaussian noise (n_paths, n_days + 2 * NOISE_REACH, n_series)
-        :return: the same without the trend's share of the market's (n_paths, n_days, n_series)
+        :return: noise with the spectra of the series, of the market's what its trend lacks (n_paths, n_days, n_series)
         """
-        around = convolve1d(white[..., 0], detrended_noise_kernel(), axis=1, mode="constant")
-        inner = slice(NOISE_REACH, white.shape[1] - NOISE_REACH)
-        return np.concatenate([around[:, inner, None], white[:, inner, 1:]], axis=-1)
+        return filtered(white, self.kernels)
 
     def sample(
         self, paths: np.ndarray, trend: np.ndarray, shift: np.ndarray | float, strays: np.ndarray | float,
         innovations: np.ndarray, coupling: np.ndarray,
     ) -> np.ndarray:  # fmt: skip
         """
-        :param paths: volatility paths (n_paths, n_days, n_series)
+        :param paths: the market's volatility first (n_paths, n_days, n_paths)
         :param trend: trend path (n_paths, n_days)
         :param shift: further drift of the market's noise (n_paths, n_days)
         :param strays: change of the slow part of the market's noise; -1 removes it (n_paths, n_days)
@@ -97,7 +105,7 @@ class DailyModel:
         :param coupling: effect of the size of series k on the log scale of series j > k (n_series, n_series)
         :return: daily parts (n_paths, n_days, n_series)
         """
-        market = _drift_inputs(trend, paths[..., 0]) @ self.drift + self.spread * innovations[..., 0]
+        market = _drift_inputs(trend, paths[..., 0]) @ self.drift + innovations[..., 0]
         if np.any(strays):
             market = market + strays * around_mean(market[..., None], SLOW_DAYS)[..., 0]
         mixed = np.concatenate([(market + shift)[..., None], innovations[..., 1:]], axis=-1) @ self.mixing.T

@@ -30,20 +30,20 @@ MORE_SETS = ((1, 4 / 5), (5, 1 / 16))
 LEAST_PATHS = 150
 #: Rounds of moving all corrections together, of the first kind of condition and of those that start from it; how many more
 #: of the first kind's look at the further paths as well; rounds of (correlation map, quantile map) on returns at their end.
-MATCH_ROUNDS, LATER_ROUNDS, WIDE_ROUNDS, RETURN_ROUNDS = 4, 3, 2, 3
+MATCH_ROUNDS, LATER_ROUNDS, WIDE_ROUNDS, RETURN_ROUNDS = 4, 2, 4, 3
 #: Lags at which the autocorrelation of absolute returns is compared [days]; those up to 20 count in full.
 ACF_LAGS = np.array([*range(1, 21), 25, 30, 40])
 ACF_WEIGHTS = np.where(ACF_LAGS <= 20, 1.0, 0.5)
 #: Change per gap and round: in general, of the weights per lag (the gains close the same gap), and of the coupling, which
 #: moves a correlation by little.
-RATE, LAG_RATE, COUPLING_RATE = 0.7, 0.5, 1.5
+RATE, LAG_RATE, COUPLING_RATE = 0.7, 0.5, 2.0
 #: The same, ridge and bounds of the gains.
 GAIN_RATE, GAIN_RIDGE, GAIN_BOUNDS = 0.8, 0.005, (0.5, 1.6)
 #: Windows drawn per regime that lasts, and for each setting of the volatility dial, for each of the config's samples (half
 #: as many for a setting with a regime).
-PURE_SHARE, DIAL_SHARE = 1 / 25, 1 / 40
+PURE_SHARE, DIAL_SHARE = 1 / 7, 1 / 40
 #: The fewest training windows in a regime that say something about its returns, and the fewest to draw of it.
-LEAST_PURE, LEAST_PURE_DRAWN = 50, 120
+LEAST_PURE, LEAST_PURE_DRAWN = 50, 240
 #: Share of a window's days that must lie in a regime for it to be one of that regime.
 REGIME_PURITY = 0.9
 
@@ -65,7 +65,10 @@ def calibrate(
         calibration, decoded = fit.one_kind(state, kind, calibrations[-1] if kind else None)
         calibrations, logs = [*calibrations, calibration], logs + decoded
     # Without conditions few windows are crises: the other kinds, drawn under those of the training years, help to match them.
-    calibrations[0] = replace(calibrations[0], returns=fit.returns(logs, RETURN_ROUNDS))
+    # The mean is that of the kind itself.
+    own = logs[: len(SETS + MORE_SETS)]
+    returns = fit.returns(own, RETURN_ROUNDS)
+    calibrations[0] = replace(calibrations[0], returns=returns.centred(own, windows.logs.mean(axis=0), state.config.window))
     return fit.dial(replace(state, calibrations=tuple(calibrations)))
 
 
@@ -87,8 +90,8 @@ class _Drawn:
     def of(
         cls, state: GeneratorState, paths: PathCalibration, raw: np.ndarray, conditions: Conditions, rng: np.random.Generator
     ) -> "_Drawn":
-        white = rng.standard_normal(state.noise_shape(*conditions.regimes.shape[:2]))
-        return cls(conditions, paths.bands(raw, conditions.maps), state.daily.innovations(white))
+        innovations = state.daily.innovations(rng.standard_normal(state.noise_shape(*conditions.regimes.shape[:2])))
+        return cls(conditions, paths.bands(raw, conditions.maps), innovations)
 
     def decode(self, state: GeneratorState, calibration: Calibration) -> np.ndarray:
         """Log returns before their last maps (n, n_days, n_series)."""
@@ -124,7 +127,7 @@ class _Fit:
         :return: the kind's calibration, and the log returns that its last map was fitted on
         """
         windows, config = self.windows, state.config
-        n = config.n_calibration_samples if kind == 0 else config.n_calibration_samples // 2
+        n = config.n_calibration_samples
         sets = SETS if kind else SETS + MORE_SETS
         rows = [windows.spread_rows(self.rng, max(int(n * share), LEAST_PATHS), k * config.window) for k, share in sets]
         conditions = [windows.conditions(days, kind) for days in rows]

@@ -86,7 +86,12 @@ def _split(windows: np.ndarray, in_time: bool, rng: np.random.Generator) -> tupl
 
 def _trained_judge(train: list[torch.Tensor], rng: np.random.Generator) -> nn.Module:
     """:param train: real and synthetic windows, each (n, n_series, window)"""
-    judge = _seeded_judge(train[0].shape[1], int(rng.integers(2**31)))
+    with torch.random.fork_rng(devices=[]):  # torch draws weights and dropout from its global state
+        torch.manual_seed(int(rng.integers(2**31)))
+        return _train(_judge(train[0].shape[1]), train, rng)
+
+
+def _train(judge: nn.Module, train: list[torch.Tensor], rng: np.random.Generator) -> nn.Module:
     optimizer = torch.optim.Adam(judge.parameters(), LEARNING_RATE, weight_decay=1e-3)
     half = BATCH_SIZE // 2
     labels = torch.cat([torch.ones(half), torch.zeros(half)])
@@ -99,14 +104,12 @@ def _trained_judge(train: list[torch.Tensor], rng: np.random.Generator) -> nn.Mo
     return judge.eval()
 
 
-def _seeded_judge(n_series: int, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Sequential(
-            nn.Conv1d(n_series, 24, 5, padding=2), nn.SiLU(), nn.Conv1d(24, 32, 5, stride=2, padding=2), nn.SiLU(),
-            nn.Conv1d(32, 32, 5, stride=2, padding=2), nn.SiLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Dropout(0.1),
-            nn.Linear(32, 1),
-        )  # fmt: skip
+def _judge(n_series: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv1d(n_series, 24, 5, padding=2), nn.SiLU(), nn.Conv1d(24, 32, 5, stride=2, padding=2), nn.SiLU(),
+        nn.Conv1d(32, 32, 5, stride=2, padding=2), nn.SiLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Dropout(0.1),
+        nn.Linear(32, 1),
+    )  # fmt: skip
 
 
 def _har(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

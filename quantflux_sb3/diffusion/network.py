@@ -13,11 +13,12 @@ from quantflux_sb3.diffusion.config import BLOCK_DAYS, GeneratorConfig
 
 def build_unet(n_series: int, config: GeneratorConfig) -> UNet1DModel:
     """
-    :param n_series: benchmark and assets; with the trend the network has one channel more
+    :param n_series: benchmark and assets
     :param config: settings of the generator
-    :return: a network of n_series + 1 channels, with extra channels for condition maps, history values and history mask
+    :return: a network of 2 * n_series channels (volatilities, betas, trend), with extra channels for condition maps, history
+        values and history mask
     """
-    n_channels, n_levels = n_series + 1, len(config.channels)
+    n_channels, n_levels = 2 * n_series, len(config.channels)
     unet = UNet1DModel(
         sample_size=config.context_days // BLOCK_DAYS,
         in_channels=n_channels,

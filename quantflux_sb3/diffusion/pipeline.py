@@ -37,8 +37,9 @@ class RegimeDDPMPipeline(DiffusionPipeline):
     Regime-conditioned generator of daily returns of a benchmark and its assets.
 
     A DDPM (Ho, Jain and Abbeel, 2020) with velocity prediction diffuses smooth log-volatility paths of the benchmark and of
-    the assets' residuals, and the benchmark's trend. Daily returns follow from the paths and Gaussian noise; a network for
-    the noise learned nothing and was dropped. All is then calibrated on the training years. Build one with
+    the assets' residuals, the assets' betas, and the benchmark's trend; the network corrects the best linear denoiser of them.
+    Daily returns follow from the paths and Gaussian noise; a network for the noise learned nothing and was dropped. All is
+    then calibrated on the training years. Build one with
     :func:`train_generator`. Sampling uses DPM-Solver++; any scheduler made from its config can take its place, e.g.
     ``pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)`` with ``num_inference_steps=1000``.
 
@@ -98,7 +99,7 @@ class RegimeDDPMPipeline(DiffusionPipeline):
         conditions = build_conditions(
             *(_extend(values, before, length) for values in parsed), self.state.volatility_scale, n_paths, before + length
         )
-        sampler = PathSampler(self.unet, self.scheduler, self.state.config, self.state.continuation, self.state.memory)
+        sampler = PathSampler(self.unet, self.scheduler, self.state)
         raw = sampler.sample(
             conditions.maps, generator, guidance_scale, num_inference_steps, batch_size, self.progress_bar, past
         )

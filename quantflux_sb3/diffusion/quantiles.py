@@ -46,16 +46,17 @@ def from_gaussian(scores: np.ndarray, table: np.ndarray) -> np.ndarray:
     return _interpolate(scores, np.broadcast_to(GRID, table.shape), table, 0.0)
 
 
-def match_quantiles(values: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def match_quantiles(values: np.ndarray, source: np.ndarray, target: np.ndarray, slope_beyond: float = 1.0) -> np.ndarray:
     """
     Map values distributed like one table to another. Beyond the ends of the source, the end's shift applies.
 
     :param values: (..., n_series)
     :param source: quantiles of the values (n_series, n_grid)
     :param target: quantiles wanted (n_series, n_grid)
+    :param slope_beyond: share of the distance beyond an end that is kept
     :return: mapped values (..., n_series)
     """
-    return _interpolate(values, source, target, 1.0)
+    return _interpolate(values, source, target, slope_beyond)
 
 
 def _interpolate(values: np.ndarray, source: np.ndarray, target: np.ndarray, slope_beyond: float) -> np.ndarray:

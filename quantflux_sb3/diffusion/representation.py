@@ -2,15 +2,15 @@
 What the network sees of a market, and the way back to returns.
 
 Each series is split into a smooth log volatility and a daily part. The series are the benchmark ("market factor") and, per
-asset, what is left of its return after a beta that moves with the market's volatility:
+asset, what is left of its return after a beta that moves with the market's volatility and wanders by itself:
 
-    f_0 = r_0,    f_i = r_i - (b_i + c_i u) r_0,    f_j = exp(lv_j) z_j
+    f_0 = r_0,    f_i = r_i - (b_i + c_i u + x_i) r_0,    f_j = exp(lv_j) z_j
 
-with r log returns and u the market's smooth log volatility in standard deviations. The paths lv are draws of a latent
-process given the returns; they are mapped to a Gaussian by their quantiles ("paths" below). So is z, after division by
-exp(phi), where phi is linear in the market's last daily values (the leverage effect) and in the series' own last absolute
-values (what is too short for a path). What remains ("daily part") is close to white Gaussian noise. Decoding is recursive,
-because phi needs the days before.
+with r log returns and u the market's smooth log volatility in standard deviations. The paths lv and x are draws of latent
+processes given the returns; they are mapped to a Gaussian by their quantiles ("paths" below: volatilities, then betas). So
+is z, after division by exp(phi), where phi is linear in the market's last daily values (the leverage effect) and in the
+series' own last absolute values (what is too short for a path). What remains ("daily part") is close to white Gaussian
+noise. Decoding is recursive, because phi needs the days before.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 from scipy.optimize import minimize
 
+from quantflux_sb3.diffusion.betas import draw_deviations, draw_scales, fit_deviations
 from quantflux_sb3.diffusion.latent import LatentVolatility
 from quantflux_sb3.diffusion.quantiles import from_gaussian, quantile_table, to_gaussian
 from quantflux_sb3.diffusion.smoothing import block_means, fit_taps, upsample
@@ -29,8 +30,8 @@ U_BOUNDS = (-2.0, 3.0)
 PHI_BOUND = 0.8
 #: Days of the past that phi looks at.
 LAG_DAYS = 20
-#: Draws of the volatility paths that everything is fitted on.
-FIT_DRAWS = 4
+#: Draws of the paths that everything is fitted on, and rounds of volatility given betas and betas given volatility before one.
+FIT_DRAWS, SWEEPS = 4, 3
 #: Mean absolute value of a standard Gaussian.
 MEAN_ABSOLUTE = float(np.sqrt(2.0 / np.pi))
 
@@ -38,12 +39,14 @@ MEAN_ABSOLUTE = float(np.sqrt(2.0 / np.pi))
 @dataclass(frozen=True, eq=False)
 class Representation:
     """
-    Fitted maps between log returns of n_series = 1 + n_assets series (benchmark first) and paths with daily parts.
+    Fitted maps between log returns of n_series = 1 + n_assets series (benchmark first) and paths with daily parts. Paths have
+    n_series + n_assets columns, volatilities and then betas.
 
     :param beta: constant and slope on u per asset (n_assets, 2)
+    :param beta_deviations: what betas stray from that, standard deviation (n_assets,)
     :param latent_level: mean log volatility, see :class:`LatentVolatility` (n_series,)
     :param latent_scales: innovations of its components (n_series, n_components)
-    :param volatility_table: quantiles of the log volatility (n_series, n_grid)
+    :param path_table: quantiles of log volatilities and of betas' deviations (n_series + n_assets, n_grid)
     :param taps: interpolation of block means (BLOCK_DAYS, n_taps)
     :param daily_table: quantiles of z (n_series, n_grid)
     :param phi_weights: on the market's last LAG_DAYS values and on the own absolute ones (n_series, 2 * LAG_DAYS)
@@ -51,9 +54,10 @@ class Representation:
     """
 
     beta: np.ndarray
+    beta_deviations: np.ndarray
     latent_level: np.ndarray
     latent_scales: np.ndarray
-    volatility_table: np.ndarray
+    path_table: np.ndarray
     taps: np.ndarray
     daily_table: np.ndarray
     phi_weights: np.ndarray
@@ -63,72 +67,107 @@ class Representation:
     def fit(cls, market: MarketData, rng: np.random.Generator) -> "Representation":
         """
         :param market: the training market; every row is used
-        :param rng: of the draws of the volatility paths
+        :param rng: of the draws of the paths
         """
         logs = market_logs(market)
-        # 1. the market's volatility path, which the betas move with
+        # 1. the market's volatility path, which the usual betas move with
         index = LatentVolatility.fit(logs[:, :1], rng)
-        raw = index.sample(logs[:, :1], FIT_DRAWS, rng)[..., 0].T
+        raw = index.sample(logs[:, :1], FIT_DRAWS, rng)
         table = quantile_table(raw.reshape(-1, 1))
-        scores = to_gaussian(raw[..., None], table)[..., 0]
+        scores = to_gaussian(raw, table)[..., 0].T
         u = _standardised_volatility(_through_blocks(scores, fit_taps(scores)))
-        # 2. residuals and their paths
         beta = _fit_beta(logs, u)
-        residuals = [_to_factors(logs, column, beta)[:, 1:] for column in u.T]
-        rest = LatentVolatility.fit(residuals[0], rng)
-        drawn = np.stack([np.column_stack([raw[:, i], rest.sample(residuals[i], 1, rng)[0]]) for i in range(FIT_DRAWS)])
-        volatility_table = quantile_table(drawn.reshape(-1, drawn.shape[-1]))
-        scores = to_gaussian(drawn, volatility_table)
+        # 2. what betas stray from them, and the volatility of the residuals
+        rests = [_beyond(logs, column, beta) for column in u.T]
+        plain = LatentVolatility.fit(rests[0], rng)
+        betas = fit_deviations(rests[0], logs[:, 0], plain.sample(rests[0], 1, rng)[0], rng)
+        strayed, _ = _draw_residuals(rests[0], logs[:, 0], plain, betas, rng)
+        residual = LatentVolatility.fit(rests[0] - strayed * logs[:, :1], rng)
+        pairs = [_draw_residuals(rest, logs[:, 0], residual, betas, rng) for rest in rests]
+        drawn = np.stack([np.column_stack([one, lv, x]) for one, (x, lv) in zip(raw, pairs, strict=True)])
+        path_table = quantile_table(drawn.reshape(-1, drawn.shape[-1]))
+        scores = to_gaussian(drawn, path_table)
         taps = fit_taps(np.column_stack(list(scores)))
         paths = np.stack([_through_blocks(one, taps) for one in scores])
         # 3. daily parts
-        factors = np.stack([np.column_stack([logs[:, :1], residual]) for residual in residuals])
-        z = factors / np.exp(from_gaussian(paths, volatility_table))
+        z = np.stack([_daily(logs, one, beta, path_table) for one in paths])
         daily_table = quantile_table(z.reshape(-1, z.shape[-1]))
         q = to_gaussian(z, daily_table)
         phi_weights = _fit_phi(q)
         before = q / np.exp(_phi(q, phi_weights))
-        latent = (np.append(index.level, rest.level), np.concatenate([index.scales, rest.scales]))
+        latent = (np.append(index.level, residual.level), np.concatenate([index.scales, residual.scales]))
         noise_table = quantile_table(before.reshape(-1, before.shape[-1]))
-        return cls(beta, *latent, volatility_table, taps, daily_table, phi_weights, noise_table)
+        return cls(beta, betas, *latent, path_table, taps, daily_table, phi_weights, noise_table)
 
     def encode(self, logs: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """
         :param logs: log returns, benchmark first (n_days, n_series)
-        :param rng: of the draw of the volatility paths
-        :return: Gaussianised log-volatility paths and daily parts, each (n_days, n_series)
+        :param rng: of the draw of the paths
+        :return: Gaussianised paths (n_days, n_series + n_assets), and daily parts (n_days, n_series)
         """
-        market_path = self._draw_paths(logs[:, :1], slice(0, 1), rng)
-        factors = _to_factors(logs, _standardised_volatility(market_path[:, 0]), self.beta)
-        paths = np.column_stack([market_path, self._draw_paths(factors[:, 1:], slice(1, None), rng)])
-        q = to_gaussian(factors / np.exp(from_gaussian(paths, self.volatility_table)), self.daily_table)
+        index, residual = (
+            LatentVolatility(self.latent_level[s], self.latent_scales[s]) for s in (slice(0, 1), slice(1, None))
+        )
+        market = index.sample(logs[:, :1], 1, rng)[0]
+        market_path = _through_blocks(to_gaussian(market, self.path_table[:1]), self.taps)
+        rest = _beyond(logs, _standardised_volatility(market_path[:, 0]), self.beta)
+        strayed, volatility = _draw_residuals(rest, logs[:, 0], residual, self.beta_deviations, rng)
+        scores = to_gaussian(np.column_stack([market, volatility, strayed]), self.path_table)
+        paths = _through_blocks(scores, self.taps)
+        q = to_gaussian(_daily(logs, paths, self.beta, self.path_table), self.daily_table)
         return paths, to_gaussian(q / np.exp(_phi(q[None], self.phi_weights)[0]), self.noise_table)
 
     def decode(self, paths: np.ndarray, noise: np.ndarray, phi_weights: np.ndarray | None = None) -> np.ndarray:
         """
-        :param paths: Gaussianised log-volatility paths (..., n_days, n_series)
+        :param paths: Gaussianised paths (..., n_days, n_series + n_assets)
         :param noise: daily parts, standard Gaussian (..., n_days, n_series)
         :param phi_weights: other ones than those of the training market (n_series, 2 * LAG_DAYS)
         :return: log returns, benchmark first (..., n_days, n_series)
         """
         q = _add_phi(from_gaussian(noise, self.noise_table), self.phi_weights if phi_weights is None else phi_weights)
-        volatility = np.exp(from_gaussian(paths, self.volatility_table))
+        volatility, betas = _volatility_and_beta(paths, self.beta, self.path_table)
         factors = from_gaussian(q, self.daily_table) * volatility
-        betas = self.beta[:, 0] + self.beta[:, 1] * _standardised_volatility(paths[..., 0])[..., None]
         factors[..., 1:] += betas * factors[..., :1]
         return factors
 
     def market_volatility(self, paths: np.ndarray) -> np.ndarray:
         """
-        :param paths: Gaussianised log-volatility paths (..., n_days, n_series)
+        :param paths: Gaussianised paths (..., n_days, n_series + n_assets)
         :return: standard deviation of the benchmark's log return per day (..., n_days)
         """
-        return np.exp(from_gaussian(paths[..., :1], self.volatility_table))[..., 0] * self.daily_table[0].std()
+        return np.exp(from_gaussian(paths[..., :1], self.path_table[:1]))[..., 0] * self.daily_table[0].std()
 
-    def _draw_paths(self, factors: np.ndarray, series: slice, rng: np.random.Generator) -> np.ndarray:
-        latent = LatentVolatility(self.latent_level[series], self.latent_scales[series])
-        raw = latent.sample(factors, 1, rng)[0]
-        return _through_blocks(to_gaussian(raw, self.volatility_table[series]), self.taps)
+
+def _draw_residuals(
+    rest: np.ndarray, market: np.ndarray, latent: LatentVolatility, deviations: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Gibbs sampling of betas and residual volatilities, each given the other.
+
+    :param rest: returns beyond the usual betas' share (n_days, n_assets)
+    :param market: log returns (n_days,)
+    :return: deviations of the betas and log volatilities, each (n_days, n_assets)
+    """
+    strayed, scales = np.zeros_like(rest), np.ones_like(rest)
+    for _ in range(SWEEPS):
+        volatility = latent.sample(rest - strayed * market[:, None], 1, rng)[0]
+        strayed = draw_deviations(rest, market, volatility, deviations, scales, rng)
+        scales = draw_scales(rest - strayed * market[:, None], volatility, rng)
+    return strayed, volatility
+
+
+def _volatility_and_beta(paths: np.ndarray, beta: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """:return: volatilities (..., n_days, n_series) and betas (..., n_days, n_assets)"""
+    n_series = 1 + len(beta)
+    values = from_gaussian(paths, table)
+    usual = beta[:, 0] + beta[:, 1] * _standardised_volatility(paths[..., 0])[..., None]
+    return np.exp(values[..., :n_series]), usual + values[..., n_series:]
+
+
+def _daily(logs: np.ndarray, paths: np.ndarray, beta: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Factors over their volatilities (n_days, n_series)."""
+    volatility, betas = _volatility_and_beta(paths, beta, table)
+    return np.column_stack([logs[:, :1], logs[:, 1:] - betas * logs[:, :1]]) / volatility
 
 
 def _add_phi(before_phi: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -181,9 +220,9 @@ def _fit_beta(logs: np.ndarray, u: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(inputs, np.tile(logs[:, 1:], (u.shape[1], 1)), rcond=None)[0].T
 
 
-def _to_factors(logs: np.ndarray, u: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    betas = beta[:, 0] + beta[:, 1] * u[:, None]
-    return np.column_stack([logs[:, :1], logs[:, 1:] - betas * logs[:, :1]])
+def _beyond(logs: np.ndarray, u: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Returns of the assets without their usual betas' share (n_days, n_assets)."""
+    return logs[:, 1:] - (beta[:, 0] + beta[:, 1] * u[:, None]) * logs[:, :1]
 
 
 def _split(phi_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

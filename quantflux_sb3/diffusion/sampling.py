@@ -1,4 +1,9 @@
-"""Drawing raw paths from the network: reverse diffusion per window, outpainting for longer paths."""
+"""
+Drawing raw paths: reverse diffusion per window, outpainting for longer paths.
+
+A window continues the one before: the network is told its last days, and the linear denoiser, for which that is exact, all of
+them.
+"""
 
 from collections.abc import Callable
 
@@ -7,8 +12,8 @@ import torch
 from diffusers import SchedulerMixin, UNet1DModel
 from diffusers.utils.torch_utils import randn_tensor
 
-from quantflux_sb3.diffusion.config import GeneratorConfig
 from quantflux_sb3.diffusion.network import spaced_timesteps
+from quantflux_sb3.diffusion.state import GeneratorState
 
 
 class PathSampler:
@@ -17,17 +22,11 @@ class PathSampler:
 
     :param unet: the denoising network
     :param scheduler: of diffusers; anything that knows v-prediction and custom timesteps
-    :param config: settings of the generator
-    :param continuation: regression of a window on its history per channel (n_channels, n_blocks, n_history_blocks)
-    :param memory: what the whole window before adds to that (n_channels, n_blocks, n_blocks)
+    :param state: settings, and the linear denoiser that the network corrects
     """
 
-    def __init__(
-        self, unet: UNet1DModel, scheduler: SchedulerMixin, config: GeneratorConfig, continuation: np.ndarray,
-        memory: np.ndarray,
-    ):  # fmt: skip
-        self.unet, self.scheduler, self.config = unet, scheduler, config
-        self.continuation, self.memory = torch.from_numpy(continuation).float(), torch.from_numpy(memory).float()
+    def __init__(self, unet: UNet1DModel, scheduler: SchedulerMixin, state: GeneratorState):
+        self.unet, self.scheduler, self.config, self.linear = unet, scheduler, state.config, state.linear
 
     @torch.no_grad()
     def sample(
@@ -42,62 +41,49 @@ class PathSampler:
         :param num_inference_steps: the config's if not given
         :param batch_size: paths per call of the network
         :param progress: wraps the list of windows, for a progress bar
-        :param history: paths of the first window, which then is not drawn (n_paths, n_window_blocks, n_series + 1)
-        :return: raw paths (n_paths, n_blocks, n_series + 1)
+        :param history: paths of the first window, which then is not drawn (n_paths, n_window_blocks, n_channels)
+        :return: raw paths (n_paths, n_blocks, n_channels)
         """
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         n_paths, n_blocks, _ = maps.shape
         window, margin = self.config.n_blocks, self.config.history_blocks
         starts = range(0, n_blocks, window)
-        padding = (margin, len(starts) * window - n_blocks + margin)
-        inputs = torch.from_numpy(np.pad(maps, ((0, 0), padding, (0, 0)), mode="edge")).float().transpose(1, 2)
-        paths = torch.zeros(n_paths, self.unet.config.out_channels, len(starts) * window)
+        padding = (window, len(starts) * window - n_blocks + margin)
+        inputs = np.pad(maps, ((0, 0), padding, (0, 0)), mode="edge")
+        paths = torch.zeros(n_paths, self.unet.config.out_channels, window + len(starts) * window)  # the first is unknown
         if history is not None:
-            paths[..., :window] = torch.from_numpy(history * self.config.path_scale).float().transpose(1, 2)
+            paths[..., window : 2 * window] = torch.from_numpy(history * self.config.path_scale).float().transpose(1, 2)
         for start in progress(starts[history is not None :]):
             # Noise for all paths at once: the batch size then changes nothing but the speed.
             noise = randn_tensor((n_paths, paths.shape[1], window + 2 * margin), generator=generator)
             for rows in torch.arange(n_paths).split(batch_size):
-                before = paths[rows, :, start - window : start] if start else None
-                history = before[..., -margin:] if start else None
-                context = inputs[rows, :, start : start + window + 2 * margin]
-                drawn = self._denoise(noise[rows], context, history, guidance, steps, generator)
-                drawn = self._continue(drawn.cpu(), history)
-                if start and not maps[..., -1].any():  # a given volatility leaves no more to be remembered
-                    drawn = drawn + torch.einsum("nch,cwh->ncw", before, self.memory)
-                paths[rows, :, start : start + window] = drawn
-        return paths.transpose(1, 2).numpy().astype(np.float64)[:, :n_blocks] / self.config.path_scale
-
-    def _continue(self, drawn: torch.Tensor, history: torch.Tensor | None) -> torch.Tensor:
-        """
-        The window out of what was drawn around it, conditioned on the history.
-
-        The network is told the history and draws days near to it; the rest of the gap is closed as for Gaussian paths,
-        ``y + Cov(y, h) Cov(h)^-1 (history - h)`` (Matheron's rule; Journel and Huijbregts, 1978), which leaves no seam.
-        """
-        margin = self.config.history_blocks
-        window = drawn[..., margin : margin + self.config.n_blocks]
-        if history is None:
-            return window
-        return window + torch.einsum("nch,cwh->ncw", history - drawn[..., :margin], self.continuation)
+                conditions = inputs[rows.numpy(), start : start + 2 * window + margin]
+                before = paths[rows, :, start : start + window]
+                drawn = self._denoise(noise[rows], conditions, before, start > 0, guidance, steps, generator).cpu()
+                paths[rows, :, start + window : start + 2 * window] = drawn[..., margin : margin + window]
+        return paths[..., window:].transpose(1, 2).numpy().astype(np.float64)[:, :n_blocks] / self.config.path_scale
 
     def _denoise(
-        self, sample: torch.Tensor, maps: torch.Tensor, history: torch.Tensor | None, guidance: float, steps: int,
+        self, sample: torch.Tensor, maps: np.ndarray, before: torch.Tensor, continues: bool, guidance: float, steps: int,
         generator: torch.Generator | None,
     ) -> torch.Tensor:  # fmt: skip
-        device = self.unet.device
-        extra = torch.cat([maps, history_channels(sample, history)], dim=1).to(device)
-        blank = torch.cat([torch.zeros_like(maps).to(device), extra[:, maps.shape[1] :]], dim=1)
-        guided = guidance != 1.0 and bool(maps.any())
-        sample = sample.to(device)
+        device, n_seen = self.unet.device, sample.shape[2]
+        history = history_channels(sample, before[..., -self.config.history_blocks :] if continues else None)
+        guides = [maps, np.zeros_like(maps)] if guidance != 1.0 and maps.any() else [maps]
+        known, sample, before = np.full(len(maps), continues), sample.to(device), before.to(device)
+        gaussians = [self.linear.given(one, n_seen, before, known) for one in guides]
+        channels = [torch.from_numpy(one[:, -n_seen:]).float().transpose(1, 2) for one in guides]
+        extras = [torch.cat([one, history], dim=1).to(device) for one in channels]
         self.scheduler.set_timesteps(timesteps=spaced_timesteps(self.scheduler.config.num_train_timesteps, steps))
         for timestep in self.scheduler.timesteps:
             # 1. predict v given the conditions, and away from the unconditional prediction (Ho and Salimans, 2022, eq. 6)
-            prediction = self.unet(torch.cat([sample, extra], dim=1), timestep).sample
-            if guided:
-                plain = self.unet(torch.cat([sample, blank], dim=1), timestep).sample
-                prediction = plain + guidance * (prediction - plain)
+            level = self.scheduler.alphas_cumprod[timestep].to(device).expand(len(sample))
+            velocities = [
+                gaussian.velocity(sample, level) + self.unet(torch.cat([sample, extra], dim=1), timestep).sample
+                for gaussian, extra in zip(gaussians, extras, strict=True)
+            ]
+            prediction = velocities[-1] + guidance * (velocities[0] - velocities[-1]) if velocities[1:] else velocities[0]
             # 2. previous sample: x_t -> x_t-1
             sample = self.scheduler.step(prediction, timestep, sample, generator=generator).prev_sample
         return sample

@@ -1,6 +1,7 @@
 """Kernels, block means and their interpolation: how daily series become smooth paths and paths become daily again."""
 
 import numpy as np
+from scipy.fft import irfft, rfft
 from scipy.ndimage import convolve1d
 
 from quantflux_sb3.diffusion.config import BLOCK_DAYS
@@ -13,7 +14,7 @@ TREND_WIDTH = 12
 TREND_REACH = 3 * TREND_WIDTH
 #: Block means on each side that daily values are interpolated from.
 TAP_REACH = 2
-#: Reach of the filter that removes the trend's share from white noise [days].
+#: Reach of the filters that give the daily parts' noise its spectrum [days].
 NOISE_REACH = 72
 #: Floor of a day's absolute return, so that a standing price has a log volatility.
 LEAST_VOLATILITY = 1e-6
@@ -103,13 +104,47 @@ def _neighbours(blocks: np.ndarray) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(padded, 2 * TAP_REACH + 1, axis=-2)
 
 
-def detrended_noise_kernel() -> np.ndarray:
+def spectrum(values: np.ndarray) -> np.ndarray:
     """
-    Filter whose output, added to a trend path, is white again: its power is one minus that of the trend kernel.
+    Power of a series at the Fourier frequencies of ``2 * NOISE_REACH + 1`` days, as autocovariances under Parzen's window,
+    which lets no power fall below zero.
 
-    :return: weights (2 * NOISE_REACH + 1,)
+    Source: Parzen (1961), Mathematical considerations in the estimation of spectra.
+
+    :param values: with mean zero, draws of the same series (n_draws, n_days)
+    :return: (2 * NOISE_REACH + 1,); 1 at all frequencies for white noise of unit variance
     """
+    n_days, lags = values.shape[1], np.arange(NOISE_REACH + 1)
+    covariances = np.array([(values[:, lag:] * values[:, : n_days - lag]).sum(axis=1).mean() / n_days for lag in lags])
+    share = lags / (NOISE_REACH + 1)
+    window = np.where(share <= 0.5, 1.0 - 6.0 * share**2 * (1.0 - share), 2.0 * (1.0 - share) ** 3)
+    tapered = covariances * window
+    return np.fft.fft(np.concatenate([tapered, tapered[:0:-1]])).real
+
+
+def trend_power() -> np.ndarray:
+    """Power of the trend kernel at the same frequencies (2 * NOISE_REACH + 1,)."""
     padded = np.zeros(2 * NOISE_REACH + 1)
     padded[NOISE_REACH - TREND_REACH : NOISE_REACH + TREND_REACH + 1] = trend_kernel()
-    power = 1.0 - np.abs(np.fft.fft(padded)) ** 2
+    return np.abs(np.fft.fft(padded)) ** 2
+
+
+def spectral_kernel(power: np.ndarray) -> np.ndarray:
+    """
+    Symmetric filter that gives white noise a spectrum.
+
+    :param power: at the frequencies of :func:`spectrum` (2 * NOISE_REACH + 1,)
+    :return: weights (2 * NOISE_REACH + 1,)
+    """
     return np.fft.fftshift(np.fft.ifft(np.sqrt(np.maximum(power, 0.0))).real)
+
+
+def filtered(white: np.ndarray, kernels: np.ndarray) -> np.ndarray:
+    """
+    :param white: (n_paths, n_days + 2 * NOISE_REACH, n_series)
+    :param kernels: one symmetric filter per series (n_series, 2 * NOISE_REACH + 1)
+    :return: the days that the filters can be centred on (n_paths, n_days, n_series)
+    """
+    length = white.shape[1]
+    response = rfft(kernels, length, axis=1).T
+    return irfft(rfft(white, axis=1) * response, length, axis=1)[:, 2 * NOISE_REACH :]

@@ -11,6 +11,7 @@ from quantflux_sb3.diffusion.calibration import Calibration
 from quantflux_sb3.diffusion.conditions import KINDS, Conditions, VolatilityScale
 from quantflux_sb3.diffusion.config import GeneratorConfig
 from quantflux_sb3.diffusion.daily import DailyModel, lasting, regime_inputs
+from quantflux_sb3.diffusion.linear import LinearDenoiser
 from quantflux_sb3.diffusion.representation import Representation
 from quantflux_sb3.diffusion.smoothing import NOISE_REACH, block_means, upsample
 from quantflux_sb3.market.data import MarketData
@@ -33,8 +34,9 @@ class TrainingRecord:
     :param market_hash: content hash of the training market
     :param regime_detector: the definition of the regimes, in words
     :param seed: of training
-    :param best_step: optimiser step whose weights were kept
-    :param learning_curve: ``step``, ``train_loss`` and ``heldout_loss``, lists of equal length
+    :param best_step: optimiser step whose weights were kept; 0 if the network did not help on held-out windows
+    :param learning_curve: ``step``, ``train_loss`` and ``heldout_loss``, lists of equal length; step 0 is the linear denoiser
+        without the network
     """
 
     assets: tuple[str, ...]
@@ -56,13 +58,12 @@ class GeneratorState:
     :param record: where it comes from
     :param representation: returns to paths and back
     :param daily: daily parts given paths
+    :param linear: what the network corrects
     :param volatility_scale: annualised volatility to scores
     :param transitions: daily transition probabilities of the training regimes (n_regimes, n_regimes)
     :param regime_shares: share of training days per regime (n_regimes,)
     :param regime_volatility: annual volatility of the benchmark on training days of each regime (n_regimes,)
     :param beta: of the assets to the benchmark (n_assets,)
-    :param continuation: regression of a window's path on its history per channel (n_channels, n_blocks, n_history_blocks)
-    :param memory: what the window before adds to that regression (n_channels, n_blocks, n_blocks)
     :param calibrations: one per kind of condition, empty before calibration
     """
 
@@ -70,13 +71,12 @@ class GeneratorState:
     record: TrainingRecord
     representation: Representation
     daily: DailyModel
+    linear: LinearDenoiser
     volatility_scale: VolatilityScale
     transitions: np.ndarray
     regime_shares: np.ndarray
     regime_volatility: np.ndarray
     beta: np.ndarray
-    continuation: np.ndarray
-    memory: np.ndarray
     calibrations: tuple[Calibration, ...] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -119,7 +119,7 @@ class GeneratorState:
         """
         From the network's paths to log returns.
 
-        :param raw: paths of the network (n_paths, n_blocks, n_series + 1)
+        :param raw: paths of the network (n_paths, n_blocks, n_channels)
         :param conditions: what they were drawn under
         :param white: Gaussian noise (n_paths, n_days + 2 * NOISE_REACH, n_series)
         :return: log returns, benchmark first (n_paths, n_days, n_series)
@@ -134,7 +134,7 @@ class GeneratorState:
         """
         From calibrated paths to log returns that are not calibrated yet.
 
-        :param blocks: calibrated paths (n_paths, n_blocks, n_series + 1)
+        :param blocks: calibrated paths (n_paths, n_blocks, n_channels)
         :param innovations: of the daily model (n_paths, n_days, n_series)
         :param one_hot: regime per day (n_paths, n_days, n_regimes); zero if not given
         :param calibration: whose maps of daily parts are used
@@ -151,7 +151,7 @@ class GeneratorState:
         :param history: see :meth:`RegimeDDPMPipeline.__call__`
         :param n_paths: paths that continue it
         :param rng: of the draws of its volatility
-        :return: paths of its last window (n_paths, n_blocks, n_series + 1)
+        :return: paths of its last window (n_paths, n_blocks, n_channels)
         :raises ValueError: if the history does not fit
         """
         logs = self._history_logs(history)[-MOST_HISTORY_DAYS:]
@@ -181,8 +181,8 @@ class GeneratorState:
         return n_paths, n_days + 2 * NOISE_REACH, 1 + len(self.record.assets)
 
 
-_PLAIN = ("transitions", "regime_shares", "regime_volatility", "beta", "continuation", "memory")
-_PARTS = {"representation": Representation, "daily": DailyModel, "volatility_scale": VolatilityScale}
+_PLAIN = ("transitions", "regime_shares", "regime_volatility", "beta")
+_PARTS = {"representation": Representation, "daily": DailyModel, "linear": LinearDenoiser, "volatility_scale": VolatilityScale}
 
 
 def _under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

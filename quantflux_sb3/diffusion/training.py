@@ -10,20 +10,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import SchedulerMixin, UNet1DModel
+from diffusers import UNet1DModel
 from diffusers.training_utils import EMAModel
 from torch.nn.functional import mse_loss
 from tqdm import tqdm
 
 from quantflux_sb3.diffusion.checkpoints import Stopping, load_checkpoint, save_checkpoint
 from quantflux_sb3.diffusion.conditions import KINDS
-from quantflux_sb3.diffusion.config import MIN_TRAIN_DAYS, GeneratorConfig
+from quantflux_sb3.diffusion.config import BLOCK_DAYS, MIN_TRAIN_DAYS, GeneratorConfig
 from quantflux_sb3.diffusion.fitting import calibrate
+from quantflux_sb3.diffusion.linear import ConditionalPaths
 from quantflux_sb3.diffusion.network import build_unet, sampling_scheduler, training_scheduler
 from quantflux_sb3.diffusion.pipeline import RegimeDDPMPipeline
 from quantflux_sb3.diffusion.sampling import PathSampler, history_channels
 from quantflux_sb3.diffusion.state import GeneratorState
-from quantflux_sb3.diffusion.windows import TrainingWindows, training_record
+from quantflux_sb3.diffusion.windows import TrainingWindows, shuffled, training_record
 from quantflux_sb3.market.data import MarketData
 from quantflux_sb3.regimes import RegimeDetector, RuleRegimes
 
@@ -58,7 +59,7 @@ def train_generator(
     :raises ValueError: if the market is too short, or the checkpoint belongs to another training
     """
     config = config or GeneratorConfig()
-    least = max(MIN_TRAIN_DAYS, math.ceil(config.context_days / (2.0 * config.holdout)))
+    least = max(MIN_TRAIN_DAYS, math.ceil(config.span_days / (2.0 * config.holdout)))
     if market.n_days < least:
         raise ValueError(f"A generator needs at least {least} training days; got {market.n_days}. Use a longer history.")
     detector = detector or RuleRegimes()
@@ -69,7 +70,7 @@ def train_generator(
     unet, stopping = trainer.train(progress)
     state = replace(windows.state, record=replace(record, best_step=stopping.best_step, learning_curve=stopping.curve))
     scheduler = sampling_scheduler(config)
-    sampler = PathSampler(unet, scheduler, config, state.continuation, state.memory)
+    sampler = PathSampler(unet, scheduler, state)
     state = calibrate(state, windows, sampler, np.random.default_rng([seed, _CALIBRATION]))
     # The memory layout of an array decides the last bit of sums over it: use the one that a loaded generator will have.
     return RegimeDDPMPipeline(unet, scheduler, GeneratorState.from_arrays(config, state.record, state.arrays()))
@@ -79,6 +80,7 @@ def train_generator(
 class _Batch:
     clean: torch.Tensor
     extra: torch.Tensor
+    linear: ConditionalPaths
     noise: torch.Tensor
     timesteps: torch.Tensor
 
@@ -93,7 +95,6 @@ class _Trainer:
         self.windows, self.config, self.seed, self.accelerator = windows, config, seed, accelerator
         self.checkpoint, self.identity = checkpoint, f"{config} seed {seed} market {market_hash}"
         self.scheduler = training_scheduler(config)
-        self.train_stop = int((1.0 - config.holdout) * len(windows.logs)) - config.context_days // 2
 
     def train(self, progress: bool) -> tuple[UNet1DModel, Stopping]:
         """:return: the network with its best averaged weights, on the CPU, and how training went"""
@@ -108,12 +109,15 @@ class _Trainer:
         model, optimizer = accelerator.prepare(unet, optimizer)
         ema.to(accelerator.device)
         heldout = self._heldout()
+        if not stopping.curve["step"]:  # the linear denoiser alone, since the network begins at zero
+            alone = (self._averaged_loss(unet, ema, batch) for batch in (self._batch(1), heldout))
+            stopping.look(0, *alone, ema)
         steps = range(first, config.n_train_steps + 1) if not stopping.is_over else range(0)
         losses: list[torch.Tensor] = []
         for step in self._bar(steps, progress):
             for group in optimizer.param_groups:  # cosine decay
                 group["lr"] = config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - 1) / config.n_train_steps))
-            loss = _loss(model, self.scheduler, self._batch(step))
+            loss = self._loss(model, self._batch(step))
             optimizer.zero_grad()
             accelerator.backward(loss)
             optimizer.step()
@@ -121,7 +125,7 @@ class _Trainer:
             losses.append(loss.detach())
             if step % config.eval_interval == 0 or step == config.n_train_steps:
                 train_loss = torch.stack(losses).mean().item()
-                stopping.look(step, train_loss, _averaged_loss(unet, ema, self.scheduler, heldout), ema)
+                stopping.look(step, train_loss, self._averaged_loss(unet, ema, heldout), ema)
                 losses.clear()
                 if self.checkpoint is not None and accelerator.is_main_process:
                     save_checkpoint(self.checkpoint, self.identity, step, unet, optimizer, ema, stopping)
@@ -132,19 +136,34 @@ class _Trainer:
         logger.info("kept the weights of step %d", stopping.best_step)
         return unet.to("cpu").eval(), stopping
 
+    def _loss(self, unet: UNet1DModel, batch: _Batch) -> torch.Tensor:
+        noisy = self.scheduler.add_noise(batch.clean, batch.noise, batch.timesteps)
+        velocity = self.scheduler.get_velocity(batch.clean, batch.noise, batch.timesteps)
+        alphas_cumprod = self.scheduler.alphas_cumprod.to(noisy.device)[batch.timesteps]
+        known = batch.linear.velocity(noisy, alphas_cumprod)
+        return mse_loss(known + unet(torch.cat([noisy, batch.extra], dim=1), batch.timesteps).sample, velocity)
+
+    @torch.no_grad()
+    def _averaged_loss(self, unet: UNet1DModel, ema: EMAModel, batch: _Batch) -> float:
+        ema.store(unet.parameters())
+        ema.copy_to(unet.parameters())
+        loss = self._loss(unet, batch).item()
+        ema.restore(unet.parameters())
+        return loss
+
     def _bar(self, steps: range, progress: bool) -> Iterator[int]:
         return tqdm(steps, "training", disable=not progress or not self.accelerator.is_main_process)
 
     def _batch(self, step: int) -> _Batch:
         rng = np.random.default_rng([self.seed, _STEPS, step, self.accelerator.process_index])
-        rows = self.windows.rows(rng, self.config.batch_size, self.config.context_days, (0, self.train_stop))
+        rows = self.windows.rows(rng, self.config.batch_size, self.config.span_days, (0, self.windows.train_stop))
         timesteps = rng.integers(self.config.num_train_timesteps, size=len(rows))
         return _random_batch(self.windows, rows, timesteps, self.config, rng, self.accelerator.device)
 
     def _heldout(self) -> _Batch:
         """Windows after those of training, with evenly spread timesteps."""
         rng = np.random.default_rng([self.seed, _HELDOUT])
-        rows = self.windows.rows(rng, N_HELDOUT, self.config.context_days, (self.train_stop, len(self.windows.logs)))
+        rows = self.windows.rows(rng, N_HELDOUT, self.config.span_days, (self.windows.train_stop, len(self.windows.logs)))
         timesteps = np.linspace(0, self.config.num_train_timesteps - 1, N_HELDOUT).astype(np.int64)
         return _random_batch(self.windows, rows, timesteps, self.config, rng, self.accelerator.device)
 
@@ -161,33 +180,18 @@ def _random_batch(
 ) -> _Batch:  # fmt: skip
     """Windows with assets shuffled, conditions dropped and histories given at random."""
     n = len(rows)
-    paths = windows.paths(rows, rng)
-    for window in np.flatnonzero(rng.random(n) < config.permutation_share):
-        paths[window, :, 1:-1] = paths[window][:, 1 + rng.permutation(paths.shape[2] - 2)]
+    paths = shuffled(windows.paths(rows, rng), rng.random(n) < config.permutation_share, rng)
     maps = windows.conditions(rows, KINDS.index("both")).maps
     maps[..., -2] += config.volatility_jitter * rng.standard_normal((n, 1))
     dropped = rng.random(n)
     bounds = np.cumsum([config.drop_all, config.drop_regime, config.drop_volatility])
     maps[(dropped < bounds[1]), :, :-2] = 0.0  # all or regime
     maps[(dropped < bounds[0]) | ((dropped >= bounds[1]) & (dropped < bounds[2])), :, -2:] = 0.0  # all or volatility
-    clean = torch.from_numpy(paths * config.path_scale).float().transpose(1, 2)
-    history = history_channels(clean, clean[..., : config.history_blocks])
-    history *= torch.from_numpy(rng.random(n) < config.history_share).float()[:, None, None]
-    extra = torch.cat([torch.from_numpy(maps).float().transpose(1, 2), history], dim=1)
+    n_seen = config.context_days // BLOCK_DAYS
+    whole = torch.from_numpy(paths * config.path_scale).float().transpose(1, 2)
+    clean, before, known = whole[..., -n_seen:], whole[..., : config.n_blocks], rng.random(n) < config.history_share
+    history = history_channels(clean, clean[..., : config.history_blocks]) * torch.from_numpy(known).float()[:, None, None]
+    extra = torch.cat([torch.from_numpy(maps[:, -n_seen:]).float().transpose(1, 2), history], dim=1)
     noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
-    return _Batch(*(part.to(device) for part in (clean, extra, noise, torch.from_numpy(timesteps))))
-
-
-def _loss(unet: UNet1DModel, scheduler: SchedulerMixin, batch: _Batch) -> torch.Tensor:
-    noisy = scheduler.add_noise(batch.clean, batch.noise, batch.timesteps)
-    velocity = scheduler.get_velocity(batch.clean, batch.noise, batch.timesteps)
-    return mse_loss(unet(torch.cat([noisy, batch.extra], dim=1), batch.timesteps).sample, velocity)
-
-
-@torch.no_grad()
-def _averaged_loss(unet: UNet1DModel, ema: EMAModel, scheduler: SchedulerMixin, batch: _Batch) -> float:
-    ema.store(unet.parameters())
-    ema.copy_to(unet.parameters())
-    loss = _loss(unet, scheduler, batch).item()
-    ema.restore(unet.parameters())
-    return loss
+    clean, extra, noise, steps = (part.to(device) for part in (clean, extra, noise, torch.from_numpy(timesteps)))
+    return _Batch(clean, extra, windows.state.linear.given(maps, n_seen, before.to(device), known), noise, steps)

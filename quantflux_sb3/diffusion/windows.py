@@ -1,12 +1,13 @@
 """The training market, encoded and cut into windows on demand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from quantflux_sb3.diffusion.conditions import KINDS, Conditions, VolatilityScale
 from quantflux_sb3.diffusion.config import GeneratorConfig
 from quantflux_sb3.diffusion.daily import DailyModel
+from quantflux_sb3.diffusion.linear import LinearDenoiser
 from quantflux_sb3.diffusion.representation import Representation, market_logs
 from quantflux_sb3.diffusion.smoothing import block_means
 from quantflux_sb3.diffusion.state import GeneratorState, TrainingRecord
@@ -15,8 +16,8 @@ from quantflux_sb3.regimes import REGIMES, TRADING_DAYS, RegimeDetector
 
 #: Draws of the volatility paths given the returns that training windows are cut from.
 N_DRAWS = 8
-#: Added to the unit variances of a history's blocks before they are inverted.
-CONTINUATION_RIDGE = 0.02
+#: Windows that the linear denoiser is fitted on.
+N_LINEAR = 8000
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class TrainingWindows:
 
     :param state: fitted representation, not yet calibrated
     :param logs: log returns (n_days, n_series)
-    :param channels: volatility paths and trend, per draw (n_draws, n_days, n_series + 1)
+    :param channels: volatilities, betas and trend, per draw (n_draws, n_days, n_channels = 2 * n_series)
     :param regimes: one-hot (n_days, n_regimes)
     :param volatility: score of the volatility condition (n_days, 1)
     """
@@ -60,10 +61,23 @@ class TrainingWindows:
         beta = np.cov(logs.T)[0, 1:] / logs[:, 0].var(ddof=1)
         channels = np.concatenate([paths, daily.trend(noise)[..., None]], axis=-1)
         state = GeneratorState(
-            config, training_record(market, detector, 0), representation, daily, scale, _transitions(labels),
-            counts / len(labels), usual, beta, *_continuation(channels, config),
+            config, training_record(market, detector, 0), representation, daily, None, scale, _transitions(labels),
+            counts / len(labels), usual, beta,
         )  # fmt: skip
-        return cls(state, logs, channels, np.eye(len(REGIMES))[labels], scale.training_scores(logs[:, :1]))
+        windows = cls(state, logs, channels, np.eye(len(REGIMES))[labels], scale.training_scores(logs[:, :1]))
+        return replace(windows, state=replace(state, linear=windows._linear(rng)))
+
+    @property
+    def train_stop(self) -> int:
+        """One past the last row that the denoiser learns from; those after it, but for a gap, are held out."""
+        config = self.state.config
+        return int((1.0 - config.holdout) * len(self.logs)) - config.span_days // 2
+
+    def _linear(self, rng: np.random.Generator) -> LinearDenoiser:
+        config = self.state.config
+        rows = self.rows(rng, N_LINEAR, config.span_days, (0, self.train_stop))
+        paths = shuffled(self.paths(rows, rng), np.ones(len(rows), dtype=bool), rng) * config.path_scale
+        return LinearDenoiser.fit(paths, [self.conditions(rows, kind).maps for kind in range(len(KINDS))])
 
     def rows(self, rng: np.random.Generator, n: int, length: int, bounds: tuple[int, int] | None = None) -> np.ndarray:
         """
@@ -80,7 +94,7 @@ class TrainingWindows:
         return starts.astype(np.int64)[:, None] + np.arange(length)
 
     def paths(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Block means of windows, each from one draw of the paths (n, n_blocks, n_series + 1)."""
+        """Block means of windows, each from one draw of the paths (n, n_blocks, n_channels)."""
         draws = rng.integers(len(self.channels), size=(len(rows), 1))
         return block_means(self.channels[draws, rows])
 
@@ -90,6 +104,18 @@ class TrainingWindows:
         regimes = self.regimes[rows] * (name in ("regime", "both"))
         volatility = self.volatility[rows] * (name in ("volatility", "both"))
         return Conditions(kind, regimes, volatility, np.zeros_like(volatility))
+
+
+def shuffled(paths: np.ndarray, which: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """
+    :param paths: volatilities, betas and trend (n, n_blocks, n_channels)
+    :param which: windows whose assets change places (n,)
+    """
+    paths, n_assets = paths.copy(), paths.shape[2] // 2 - 1
+    for window in np.flatnonzero(which):
+        order = 1 + rng.permutation(n_assets)
+        paths[window, :, 1:-1] = paths[window][:, np.append(order, n_assets + order)]
+    return paths
 
 
 def training_record(market: MarketData, detector: RegimeDetector, seed: int) -> TrainingRecord:
@@ -105,26 +131,3 @@ def _transitions(labels: np.ndarray) -> np.ndarray:
     counts = np.full((len(REGIMES), len(REGIMES)), 1.0 / len(REGIMES))
     np.add.at(counts, (labels[:-1], labels[1:]), 1.0)
     return counts / counts.sum(axis=1, keepdims=True)
-
-
-def _continuation(channels: np.ndarray, config: GeneratorConfig) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Regression of a window's blocks per channel on the last blocks before it, which the network is told
-    (n_channels, n_blocks, n_history_blocks), and what changes if the whole window before is known as well
-    (n_channels, n_blocks, n_blocks).
-    """
-    days = 2 * config.window
-    rows = np.arange(channels.shape[1] - days + 1)[:, None] + np.arange(days)
-    blocks = [(block_means(draw[rows]) - channels.mean(axis=(0, 1))).transpose(2, 1, 0) for draw in channels]
-    covariance = np.mean([values @ values.swapaxes(1, 2) / len(rows) for values in blocks], axis=0)
-    untold = config.n_blocks - config.history_blocks
-    told = _regression(covariance[:, untold:, untold:], config.history_blocks)
-    whole = _regression(covariance, config.n_blocks)
-    whole[:, :, untold:] -= told
-    return told, whole
-
-
-def _regression(covariance: np.ndarray, n_known: int) -> np.ndarray:
-    """Of the later points on the first ones (n_channels, n_unknown, n_known)."""
-    ridge = CONTINUATION_RIDGE * np.eye(n_known)  # blocks of a smooth path are nearly collinear
-    return np.linalg.solve(covariance[:, :n_known, :n_known] + ridge, covariance[:, :n_known, n_known:]).swapaxes(1, 2)

@@ -123,11 +123,11 @@ def fan_of_paths(benchmark_returns: np.ndarray, name: str, regimes: np.ndarray |
 
 def learning_curve(record: TrainingRecord) -> Figure:
     """
-    Loss of the network on training windows and, of its averaged weights, on later ones.
+    Loss of the denoiser on training windows and, with the network's averaged weights, on later ones; at step 0 without it.
 
     :param record: of the training
     """
-    figure, axes = _axes("Loss of the denoising network; the dot is what was kept")
+    figure, axes = _axes("Loss of the denoiser; step 0 is the linear one alone, the dot is what was kept")
     curve = record.learning_curve
     for colour, (name, label) in zip(LINE_COLOURS, (("train_loss", "training"), ("heldout_loss", "held out")), strict=False):
         axes.plot(curve["step"], curve[name], color=colour, label=label)
