@@ -49,6 +49,7 @@ class PortfolioCore:
         if self.config.risk_free is not None:
             self.pool = self.pool.with_risk_free(self.config.risk_free)  # which sizing rules read as well
         self.prices = self.pool.prices
+        self.special = dynamics.special_limits(self.prices, self.rules)
         self.reading = LONG_SHORT if self.config.long_short else LONG_ONLY
         self.state = dynamics.new_state(n_envs, self.n_assets)
         self._opening_state = self.state[0].copy()
@@ -120,8 +121,8 @@ class PortfolioCore:
         self.layout = ObservationLayout((*blocks, *portfolio))
         self._obs_shape = (self.n_envs, self.layout.size)
         self._kernel_arguments = (
-            self.config.decision_interval, self.prices.days, *self.rules, self.table, self.state, self.clock, self.desk,
-            self.requests,
+            self.config.decision_interval, self.prices.days, *self.rules, self.special, self.table, self.state, self.clock,
+            self.desk, self.requests,
         )  # fmt: skip
 
     def action_space(self) -> spaces.Box:

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 #: Columns of the state (n_envs, state_size); then come drifted weights (n_assets + 1), smoothed targets (n_assets + 1) and
-#: the portfolio part of the observation as it stood before the last return (n_assets + PORTFOLIO_TAIL).
+#: the portfolio part of the next observation (n_assets + PORTFOLIO_TAIL).
 WEALTH, PEAK, DAYS_HELD, STATE_HEAD = 0, 1, 2, 3
 #: What follows the asset weights in the portfolio part of an observation.
 PORTFOLIO_COLUMNS = ("cash", "drawdown", "days_held", "exposure")
@@ -210,11 +210,28 @@ def make_rules(
     )
 
 
+def special_limits(prices: Prices, rules: Rules) -> np.ndarray | None:
+    """
+    Whether portfolios under these rules, on these prices, need more than most do: a limit on groups or on turnover, short
+    positions, trades to the edge of a band, days on which an asset does not trade.
+
+    Compiled functions take the answer as `special`. numba compiles them once for an array and once for None, and leaves out
+    what follows ``if special is not None``: the first step of most envs waits for half as much to be compiled.
+
+    :return: limits on the groups (n_groups,), which may be none; None if nothing is special
+    """
+    numbers = rules.numbers
+    usual = numbers[TO_BAND] == 0.0 and numbers[MAX_TURNOVER] == np.inf and len(numbers) == GROUP_MAX
+    long_only = numbers[GROSS_LIMIT] == 0.0 and numbers[BORROW_RATE] == 0.0
+    return None if usual and long_only and prices.days[:, -1].all() else numbers[GROUP_MAX:]
+
+
 #: Compiles a function that allocates nothing, and therefore need not count references to arrays: the counting would take
-#: longer than the accounting.
-kernel = njit(cache=True, _nrt=False)
+#: longer than the accounting. No divisor here is zero, so that no code for that error is compiled ("numpy"), nor an entry
+#: for C.
+kernel = njit(cache=True, _nrt=False, error_model="numpy", no_cfunc_wrapper=True)
 #: The same for a function that stands in for a part of the one that calls it: it is compiled with that one, in less time.
-part = njit(cache=True, _nrt=False, inline="always")
+part = njit(cache=True, _nrt=False, error_model="numpy", inline="always")
 
 
 @kernel
@@ -416,7 +433,51 @@ def most_in_groups(upper, groups, group_max):
 
 
 @kernel
-def project_allowed(values, lower, upper, total, numbers, assets, out):
+def project_special(values, lower, upper, total, numbers, assets, special, out):
+    """
+    Project the assets onto what is allowed where groups or short positions may be.
+
+    :param values: asset weights wanted (n_assets,)
+    :param lower: lower limits (n_assets,)
+    :param upper: upper limits (n_assets,)
+    :param total: exposure wanted; kept if the limits allow it (long only)
+    :param numbers: see :class:`Rules`
+    :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
+    :param out: receives the weights of the assets (n_assets,)
+    """
+    if numbers[GROSS_LIMIT] > 0.0:
+        project_gross(values, lower, upper, numbers[GROSS_LIMIT], out)
+    elif special.shape[0] > 0:
+        least = 0.0
+        for i in range(lower.shape[0]):
+            least += lower[i]
+        most = most_in_groups(upper, assets[GROUP], special)
+        project_grouped(values, lower, upper, min(max(total, least), most, 1.0), assets[GROUP], special, out)
+    else:
+        project_long_only(values, lower, upper, total, out)
+
+
+@kernel
+def project_long_only(values, lower, upper, total, out):
+    """
+    Project the assets onto their limits.
+
+    :param values: asset weights wanted (n_assets,)
+    :param lower: lower limits (n_assets,)
+    :param upper: upper limits (n_assets,)
+    :param total: exposure wanted; kept if the limits allow it
+    :param out: receives the weights of the assets (n_assets,)
+    """
+    least, most = 0.0, 0.0
+    for i in range(lower.shape[0]):
+        least += lower[i]
+        most += upper[i]
+    project_capped_simplex(values, lower, upper, min(max(total, least), most, 1.0), out)
+
+
+@kernel
+def project_allowed(values, lower, upper, total, numbers, assets, special, out):
     """
     Project the assets onto what is allowed and fill up with cash.
 
@@ -426,24 +487,14 @@ def project_allowed(values, lower, upper, total, numbers, assets, out):
     :param total: exposure wanted; kept if the limits allow it (long only)
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param out: receives weights, cash last (n_assets + 1,)
     """
     n = values.shape[0]
-    if numbers[GROSS_LIMIT] > 0.0:
-        project_gross(values, lower, upper, numbers[GROSS_LIMIT], out[:n])
+    if special is not None:
+        project_special(values, lower, upper, total, numbers, assets, special, out[:n])
     else:
-        least, most = 0.0, 0.0
-        for i in range(n):
-            least += lower[i]
-            most += upper[i]
-        grouped = numbers.shape[0] > GROUP_MAX
-        if grouped:
-            most = most_in_groups(upper, assets[GROUP], numbers[GROUP_MAX:])
-        total = min(max(total, least), most, 1.0)
-        if grouped:
-            project_grouped(values, lower, upper, total, assets[GROUP], numbers[GROUP_MAX:], out[:n])
-        else:
-            project_capped_simplex(values, lower, upper, total, out[:n])
+        project_long_only(values, lower, upper, total, out[:n])
     cash = 1.0
     for i in range(n):
         cash -= out[i]
@@ -475,30 +526,47 @@ def limits_now(drifted, row, days, assets, desk):
 
 
 @kernel
-def constrain(request, desk, numbers, assets, out):
+def within_special(request, numbers, special):
+    """
+    :param request: weights with cash last (n_assets + 1,)
+    :param numbers: see :class:`Rules`
+    :param special: see :func:`special_limits`
+    :return: whether the request surely keeps the limits on all assets together
+    """
+    gross = 0.0
+    for i in range(request.shape[0] - 1):
+        gross += abs(request[i])
+    return special.shape[0] == 0 and (numbers[GROSS_LIMIT] == 0.0 or gross <= numbers[GROSS_LIMIT])
+
+
+@kernel
+def constrain(request, lower, upper, numbers, assets, special, out):
     """
     The nearest allowed portfolio: assets within their limits, at the exposure that was asked for if the limits allow it.
 
     :param request: weights with cash last (n_assets + 1,), sum 1
-    :param desk: has the limits now (DESK_ROWS, n_assets + 1)
+    :param lower: lower limits now (n_assets,)
+    :param upper: upper limits now (n_assets,)
     :param numbers: further limits; see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param out: receives allowed weights with cash last (n_assets + 1,)
     """
     n = assets.shape[1]
-    exposure, gross, allowed = 0.0, 0.0, numbers.shape[0] == GROUP_MAX
+    exposure, allowed = 0.0, True
     for i in range(n):
         exposure += request[i]
-        gross += abs(request[i])
-        allowed = allowed and desk[LOWER, i] <= request[i] <= desk[UPPER, i]
-    if allowed and (numbers[GROSS_LIMIT] == 0.0 or gross <= numbers[GROSS_LIMIT]):
+        allowed = allowed and lower[i] <= request[i] <= upper[i]
+    if special is not None:
+        allowed = allowed and within_special(request, numbers, special)
+    if allowed:
         copy_into(request, out)
     else:
-        project_allowed(request[:n], desk[LOWER, :n], desk[UPPER, :n], exposure, numbers, assets, out)
+        project_allowed(request[:n], lower, upper, exposure, numbers, assets, special, out)
 
 
 @kernel
-def to_band_edge(drifted, target, desk, numbers, assets, out):
+def to_band_edge(drifted, target, desk, numbers, assets, special, out):
     """
     The allowed portfolio nearest to the drifted one inside the no-trade band around the target.
 
@@ -509,6 +577,7 @@ def to_band_edge(drifted, target, desk, numbers, assets, out):
     :param desk: has the limits now (DESK_ROWS, n_assets + 1)
     :param numbers: limits and thresholds; see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param out: receives weights after the trade (n_assets + 1,)
     """
     n = target.shape[0] - 1
@@ -520,11 +589,11 @@ def to_band_edge(drifted, target, desk, numbers, assets, out):
         wanted += target[i]
         exposure += drifted[i]
     total = min(max(exposure, wanted - numbers[EXPOSURE_THRESHOLD]), wanted + numbers[EXPOSURE_THRESHOLD])
-    project_allowed(drifted[:n], low, high, total, numbers, assets, out)
+    project_allowed(drifted[:n], low, high, total, numbers, assets, special, out)
 
 
 @kernel
-def limit_turnover(drifted, desk, numbers, assets, held):
+def limit_turnover(drifted, desk, numbers, assets, special, held):
     """
     Go only so far towards a portfolio as the turnover limit allows. Weights beyond their limits come back first.
 
@@ -532,11 +601,12 @@ def limit_turnover(drifted, desk, numbers, assets, held):
     :param desk: has the limits now (DESK_ROWS, n_assets + 1)
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param held: the allowed portfolio wanted; receives the one that is reached (n_assets + 1,)
     """
     n = held.shape[0]
     nearest = desk[NEAREST]
-    constrain(drifted, desk, numbers, assets, nearest)
+    constrain(drifted, desk[LOWER, : n - 1], desk[UPPER, : n - 1], numbers, assets, special, nearest)
     forced, further = 0.0, 0.0
     for i in range(n - 1):
         forced += abs(nearest[i] - drifted[i])
@@ -697,8 +767,34 @@ def add_reward_terms(record, regime_scale, drawdown_increase, days_held, numbers
     record[TERMS + 6] -= regime_scale * numbers[REWARD_WEIGHTS + 6] * over
 
 
+@kernel
+def settle_special(drifted, target, row, days, numbers, assets, special, state, desk, held):
+    """
+    Settle a trade that goes to the edge of the band only, or no further than the turnover limit, or around suspended assets.
+
+    :param drifted: weights before (n_assets + 1,)
+    :param target: allowed target (n_assets + 1,)
+    :param row: of the close
+    :param days: see :class:`Prices`
+    :param numbers: see :class:`Rules`
+    :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
+    :param state: of this env
+    :param desk: has the limits now (DESK_ROWS, n_assets + 1)
+    :param held: receives the weights after the trade (n_assets + 1,)
+    :return: wealth after / wealth before, turnover
+    """
+    if numbers[TO_BAND] > 0.0 and state[DAYS_HELD] < NEVER:
+        to_band_edge(drifted, target, desk, numbers, assets, special, held)
+    else:
+        copy_into(target, held)
+    if numbers[MAX_TURNOVER] < np.inf:
+        limit_turnover(drifted, desk, numbers, assets, special, held)
+    return settle_around_frozen(drifted, row, days, state[WEALTH], numbers, assets, held)
+
+
 @part
-def trade(drifted, target, row, days, numbers, assets, state, record, desk):
+def trade(drifted, target, row, days, numbers, assets, special, state, record, desk):
     """
     Go to the target, or as near as the rules let, and pay.
 
@@ -708,18 +804,17 @@ def trade(drifted, target, row, days, numbers, assets, state, record, desk):
     :param days: see :class:`Prices`
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param state: of this env, changed in place
     :param record: of this step, changed in place
-    :param desk: has the limits now (DESK_ROWS, n_assets + 1)
+    :param desk: has the limits now, if they are special (DESK_ROWS, n_assets + 1)
     """
     held = record[RECORD_HEAD : RECORD_HEAD + target.shape[0]]
-    if numbers[TO_BAND] > 0.0 and state[DAYS_HELD] < NEVER:
-        to_band_edge(drifted, target, desk, numbers, assets, held)
+    if special is not None:
+        left, turnover = settle_special(drifted, target, row, days, numbers, assets, special, state, desk, held)
     else:
         copy_into(target, held)
-    if numbers[MAX_TURNOVER] < np.inf:
-        limit_turnover(drifted, desk, numbers, assets, held)
-    left, turnover = settle_around_frozen(drifted, row, days, state[WEALTH], numbers, assets, held)
+        left, turnover = settle(drifted, held, state[WEALTH], numbers, assets)
     if turnover == 0.0:
         record[REASON] = NOTHING_TO_TRADE
         copy_into(drifted, held)
@@ -730,7 +825,7 @@ def trade(drifted, target, row, days, numbers, assets, state, record, desk):
 
 
 @part
-def decide(request, row, days, numbers, assets, state, record, desk):
+def decide(request, row, days, numbers, assets, special, state, record, desk):
     """
     Decision part of a day: smooth and constrain the target, pass the gate, trade.
 
@@ -739,6 +834,7 @@ def decide(request, row, days, numbers, assets, state, record, desk):
     :param days: see :class:`Prices`
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param state: of this env, changed in place
     :param record: of this step, changed in place
     :param desk: working memory (DESK_ROWS, n_assets + 1)
@@ -748,15 +844,18 @@ def decide(request, row, days, numbers, assets, state, record, desk):
     target, begins = record[RECORD_HEAD + n :], state[DAYS_HELD] == NEVER
     for i in range(n):
         smoothed[i] = request[i] if begins else smoothed[i] + numbers[SMOOTHING] * (request[i] - smoothed[i])
-    limits_now(weights, row, days, assets, desk)
-    constrain(smoothed, desk, numbers, assets, target)
+    if special is not None:
+        limits_now(weights, row, days, assets, desk)
+        constrain(smoothed, desk[LOWER, : n - 1], desk[UPPER, : n - 1], numbers, assets, special, target)
+    else:
+        constrain(smoothed, assets[MIN_WEIGHT], assets[MAX_WEIGHT], numbers, assets, special, target)
     record[REASON] = gate(weights, target, state[DAYS_HELD], numbers)
     if record[REASON] >= WEIGHT_DRIFT:
-        trade(weights, target, row, days, numbers, assets, state, record, desk)
+        trade(weights, target, row, days, numbers, assets, special, state, record, desk)
 
 
 @kernel
-def earn(weights, row, days, numbers):
+def earn(weights, row, days, numbers, special):
     """
     Earning part of a day: the weights earn ``returns[row]``, cash the risk-free return, short positions pay their borrow
     rate, everything drifts, and what is delisted at this close becomes cash.
@@ -765,6 +864,7 @@ def earn(weights, row, days, numbers):
     :param row: of the returns
     :param days: see :class:`Prices`
     :param numbers: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :return: wealth after / wealth before
     """
     n = weights.shape[0] - 1
@@ -772,15 +872,16 @@ def earn(weights, row, days, numbers):
     growth = cash
     for i in range(n):
         growth += weights[i] * (1.0 + days[row, i])
-        if weights[i] < 0.0:
-            cash += weights[i] * numbers[BORROW_RATE]
-            growth += weights[i] * numbers[BORROW_RATE]
+        if special is not None:
+            if weights[i] < 0.0:
+                cash += weights[i] * numbers[BORROW_RATE]
+                growth += weights[i] * numbers[BORROW_RATE]
     if growth <= 0.0:
         return growth
     weights[n] = cash / growth
     for i in range(n):
         weights[i] *= (1.0 + days[row, i]) / growth
-    if days[row, -1] == 0.0:
+    if special is not None:
         status = days.shape[1] - 1 - n
         for i in range(n):
             if days[row, status + i] == UNLISTED:
@@ -807,7 +908,7 @@ def portfolio_block(state, days_held, out):
 
 
 @part
-def step_day(request, decides, days, numbers, assets, state, clock, record, desk):
+def step_day(request, decides, days, numbers, assets, special, state, clock, record, desk):
     """
     One day of one portfolio: decide (or just hold), then earn, then add the day's reward to the record.
 
@@ -816,6 +917,7 @@ def step_day(request, decides, days, numbers, assets, state, clock, record, desk
     :param days: see :class:`Prices`
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param state: (state_size,), changed in place
     :param clock: (2,), changed in place
     :param record: (record_size,), overwritten but for the reward terms, which are added to
@@ -827,11 +929,11 @@ def step_day(request, decides, days, numbers, assets, state, clock, record, desk
     record[TURNOVER], record[COST], record[REBALANCED], record[REASON] = 0.0, 0.0, 0.0, NO_DECISION
     copy_into(state[STATE_HEAD : STATE_HEAD + n], record[RECORD_HEAD : RECORD_HEAD + n])
     if decides:
-        decide(request, row, days, numbers, assets, state, record, desk)
+        decide(request, row, days, numbers, assets, special, state, record, desk)
     days_since_trade = 0.0 if record[REBALANCED] > 0.0 else days_held
     portfolio_block(state, days_since_trade, state[STATE_HEAD + 2 * n :])
     record[EXPOSURE] = 1.0 - record[RECORD_HEAD + n - 1]
-    state[WEALTH] *= earn(state[STATE_HEAD : STATE_HEAD + n], row + 1, days, numbers)
+    state[WEALTH] *= earn(state[STATE_HEAD : STATE_HEAD + n], row + 1, days, numbers, special)
     state[DAYS_HELD] = days_since_trade + 1.0
     state[PEAK] = max(state[PEAK], state[WEALTH])
     record[PORTFOLIO_RETURN] = state[WEALTH] / wealth - 1.0
@@ -903,7 +1005,7 @@ def observe(seen, lag, state, obs):
 
 
 @part
-def step_one(request, interval, days, numbers, assets, state, clock, record, desk):
+def step_one(request, interval, days, numbers, assets, special, state, clock, record, desk):
     """
     One step of one portfolio: a decision and ``interval`` days of earning. Daily figures are accumulated over the step.
 
@@ -912,6 +1014,7 @@ def step_one(request, interval, days, numbers, assets, state, clock, record, des
     :param days: see :class:`Prices`
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param state: (state_size,), changed in place
     :param clock: (2,), changed in place
     :param record: receives the record of the step (record_size,)
@@ -923,7 +1026,7 @@ def step_one(request, interval, days, numbers, assets, state, clock, record, des
     turnover, cost, rebalanced, growth, benchmark, reason = 0.0, 0.0, 0.0, 1.0, 1.0, 0.0
     ended = RUNNING
     for day in range(interval):
-        step_day(request, day == 0, days, numbers, assets, state, clock, record, desk)
+        step_day(request, day == 0, days, numbers, assets, special, state, clock, record, desk)
         turnover += record[TURNOVER]
         cost += record[COST]
         rebalanced = max(rebalanced, record[REBALANCED])
@@ -946,7 +1049,9 @@ def step_one(request, interval, days, numbers, assets, state, clock, record, des
 
 
 @kernel
-def step_batch(actions, reading, interval, days, numbers, assets, table, state, clock, desk, requests, records, obs):
+def step_batch(
+    actions, reading, interval, days, numbers, assets, special, table, state, clock, desk, requests, records, obs
+):  # fmt: skip
     """
     One step of every env.
 
@@ -956,6 +1061,7 @@ def step_batch(actions, reading, interval, days, numbers, assets, table, state, 
     :param days: see :class:`Prices`
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param table: every market feature, one row per day (n_rows, n_columns) float32
     :param state: (n_envs, state_size), changed in place
     :param clock: (n_envs, 2), changed in place
@@ -973,13 +1079,13 @@ def step_batch(actions, reading, interval, days, numbers, assets, table, state, 
         return NOT_FINITE
     lag = int(numbers[LAG])
     for b in range(actions.shape[0]):
-        step_one(requests[b], interval, days, numbers, assets, state[b], clock[b], records[b], desk)
+        step_one(requests[b], interval, days, numbers, assets, special, state[b], clock[b], records[b], desk)
         observe(table[clock[b, ROW] - lag], lag, state[b], obs[b])
     return STEPPED
 
 
 @kernel
-def run_days(requests, decides, days, numbers, assets, state, clock, desk, records):
+def run_days(requests, decides, days, numbers, assets, special, state, clock, desk, records):
     """
     The compiled part of :func:`run_targets`.
 
@@ -988,7 +1094,7 @@ def run_days(requests, decides, days, numbers, assets, state, clock, desk, recor
     for day in range(requests.shape[0]):
         for term in range(TERMS, RECORD_HEAD):
             records[day, term] = 0.0
-        step_day(requests[day], decides[day], days, numbers, assets, state, clock, records[day], desk)
+        step_day(requests[day], decides[day], days, numbers, assets, special, state, clock, records[day], desk)
         if state[WEALTH] <= RUIN:
             return day + 1
     return requests.shape[0]
@@ -1010,7 +1116,8 @@ def run_targets(
     """
     n = requests.shape[1]
     desk, records = np.zeros((DESK_ROWS, n)), np.zeros((len(requests), RECORD_HEAD + 2 * n))
-    return records[: run_days(requests, decides, prices.days, *rules, state, clock, desk, records)]
+    special = special_limits(prices, rules)
+    return records[: run_days(requests, decides, prices.days, *rules, special, state, clock, desk, records)]
 
 
 def new_state(n_envs: int, n_assets: int) -> np.ndarray:
