@@ -184,8 +184,8 @@ class PortfolioCore:
         """
         :return: observation of one env, a fresh array (obs_size,)
         """
-        obs, lag = np.empty(self.layout.size, dtype=np.float32), self.rules.lag
-        dynamics.observe(self.table[self.clock[env, ROW] - lag], lag, self.state[env], obs)
+        obs = np.empty(self.layout.size, dtype=np.float32)
+        dynamics.observe(self.table[self.clock[env, ROW] - self.rules.lag], self.state[env], obs)
         return obs
 
     def step(self, actions: np.ndarray) -> np.ndarray:

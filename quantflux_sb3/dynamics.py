@@ -10,6 +10,7 @@ One file, although it is long: numba's cache notices a change of the file of a c
 the functions and constants that it uses.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -432,54 +433,31 @@ def most_in_groups(upper, groups, group_max):
     return most
 
 
-@kernel
-def project_special(values, lower, upper, total, numbers, assets, special, out):
-    """
-    Project the assets onto what is allowed where groups or short positions may be.
-
-    :param values: asset weights wanted (n_assets,)
-    :param lower: lower limits (n_assets,)
-    :param upper: upper limits (n_assets,)
-    :param total: exposure wanted; kept if the limits allow it (long only)
-    :param numbers: see :class:`Rules`
-    :param assets: see :class:`Rules`
-    :param special: see :func:`special_limits`
-    :param out: receives the weights of the assets (n_assets,)
-    """
-    if numbers[GROSS_LIMIT] > 0.0:
-        project_gross(values, lower, upper, numbers[GROSS_LIMIT], out)
-    elif special.shape[0] > 0:
-        least = 0.0
-        for i in range(lower.shape[0]):
-            least += lower[i]
-        most = most_in_groups(upper, assets[GROUP], special)
-        project_grouped(values, lower, upper, min(max(total, least), most, 1.0), assets[GROUP], special, out)
-    else:
-        project_long_only(values, lower, upper, total, out)
-
-
-@kernel
+@part
 def project_long_only(values, lower, upper, total, out):
     """
-    Project the assets onto their limits.
+    Project the assets onto their limits and fill up with cash.
 
     :param values: asset weights wanted (n_assets,)
     :param lower: lower limits (n_assets,)
     :param upper: upper limits (n_assets,)
     :param total: exposure wanted; kept if the limits allow it
-    :param out: receives the weights of the assets (n_assets,)
+    :param out: receives weights, cash last (n_assets + 1,)
     """
-    least, most = 0.0, 0.0
-    for i in range(lower.shape[0]):
+    n, least, most, cash = values.shape[0], 0.0, 0.0, 1.0
+    for i in range(n):
         least += lower[i]
         most += upper[i]
-    project_capped_simplex(values, lower, upper, min(max(total, least), most, 1.0), out)
+    project_capped_simplex(values, lower, upper, min(max(total, least), most, 1.0), out[:n])
+    for i in range(n):
+        cash -= out[i]
+    out[n] = max(cash, 0.0)
 
 
 @kernel
-def project_allowed(values, lower, upper, total, numbers, assets, special, out):
+def project_special(values, lower, upper, total, numbers, assets, special, out):
     """
-    Project the assets onto what is allowed and fill up with cash.
+    Project the assets onto what is allowed, where groups or short positions may be limited, and fill up with cash.
 
     :param values: asset weights wanted (n_assets,)
     :param lower: lower limits (n_assets,)
@@ -490,12 +468,17 @@ def project_allowed(values, lower, upper, total, numbers, assets, special, out):
     :param special: see :func:`special_limits`
     :param out: receives weights, cash last (n_assets + 1,)
     """
-    n = values.shape[0]
-    if special is not None:
-        project_special(values, lower, upper, total, numbers, assets, special, out[:n])
+    n, least, cash = values.shape[0], 0.0, 1.0
+    if numbers[GROSS_LIMIT] > 0.0:
+        project_gross(values, lower, upper, numbers[GROSS_LIMIT], out[:n])
+    elif special.shape[0] > 0:
+        for i in range(n):
+            least += lower[i]
+        most = most_in_groups(upper, assets[GROUP], special)
+        project_grouped(values, lower, upper, min(max(total, least), most, 1.0), assets[GROUP], special, out[:n])
     else:
-        project_long_only(values, lower, upper, total, out[:n])
-    cash = 1.0
+        project_long_only(values, lower, upper, total, out)
+        return
     for i in range(n):
         cash -= out[i]
     out[n] = cash if numbers[GROSS_LIMIT] > 0.0 else max(cash, 0.0)
@@ -561,8 +544,10 @@ def constrain(request, lower, upper, numbers, assets, special, out):
         allowed = allowed and within_special(request, numbers, special)
     if allowed:
         copy_into(request, out)
+    elif special is not None:
+        project_special(request[:n], lower, upper, exposure, numbers, assets, special, out)
     else:
-        project_allowed(request[:n], lower, upper, exposure, numbers, assets, special, out)
+        project_long_only(request[:n], lower, upper, exposure, out)
 
 
 @kernel
@@ -589,7 +574,7 @@ def to_band_edge(drifted, target, desk, numbers, assets, special, out):
         wanted += target[i]
         exposure += drifted[i]
     total = min(max(exposure, wanted - numbers[EXPOSURE_THRESHOLD]), wanted + numbers[EXPOSURE_THRESHOLD])
-    project_allowed(drifted[:n], low, high, total, numbers, assets, special, out)
+    project_special(drifted[:n], low, high, total, numbers, assets, special, out)
 
 
 @kernel
@@ -673,7 +658,7 @@ def settle(drifted, target, wealth, numbers, assets):
             size = abs(trade)
             rate, marginal = assets[COST_RATE, i], assets[COST_RATE, i]
             if assets[IMPACT, i] > 0.0:
-                root = assets[IMPACT, i] * np.sqrt(size)
+                root = assets[IMPACT, i] * math.sqrt(size)
                 rate, marginal = rate + root, marginal + 1.5 * root
             turnover += size
             gap += size * rate
@@ -756,7 +741,7 @@ def add_reward_terms(record, regime_scale, drawdown_increase, days_held, numbers
         over += max(abs(weight) - numbers[SOFT_MAX_WEIGHT], 0.0)
     if record[REBALANCED] > 0.0 and numbers[PATIENCE] > 0.0:
         hasty = max(1.0 - days_held / numbers[PATIENCE], 0.0)
-    growth = np.log(max(1.0 + portfolio, RUIN)) - np.log(max(1.0 + benchmark, RUIN))
+    growth = math.log(max(1.0 + portfolio, RUIN)) - math.log(max(1.0 + benchmark, RUIN))
     variance = 0.5 * (portfolio * portfolio - benchmark * benchmark)
     record[TERMS] += numbers[REWARD_WEIGHTS] * growth
     record[TERMS + 1] -= regime_scale * numbers[REWARD_WEIGHTS + 1] * variance
@@ -912,6 +897,9 @@ def step_day(request, decides, days, numbers, assets, special, state, clock, rec
     """
     One day of one portfolio: decide (or just hold), then earn, then add the day's reward to the record.
 
+    With lag 1 the next observation shows the portfolio as it is held before the return, because that return is not known yet
+    when the order is prepared.
+
     :param request: weights asked for (n_assets + 1,), sum 1
     :param decides: False on days between decisions
     :param days: see :class:`Prices`
@@ -924,14 +912,15 @@ def step_day(request, decides, days, numbers, assets, special, state, clock, rec
     :param desk: working memory (DESK_ROWS, n_assets + 1)
     """
     n = request.shape[0]
-    row, wealth, days_held = clock[ROW], state[WEALTH], state[DAYS_HELD]
+    lag, row, wealth, days_held = int(numbers[LAG]), clock[ROW], state[WEALTH], state[DAYS_HELD]
     drawdown = 1.0 - wealth / state[PEAK]
     record[TURNOVER], record[COST], record[REBALANCED], record[REASON] = 0.0, 0.0, 0.0, NO_DECISION
     copy_into(state[STATE_HEAD : STATE_HEAD + n], record[RECORD_HEAD : RECORD_HEAD + n])
     if decides:
         decide(request, row, days, numbers, assets, special, state, record, desk)
     days_since_trade = 0.0 if record[REBALANCED] > 0.0 else days_held
-    portfolio_block(state, days_since_trade, state[STATE_HEAD + 2 * n :])
+    if lag > 0:
+        portfolio_block(state, days_since_trade, state[STATE_HEAD + 2 * n :])
     record[EXPOSURE] = 1.0 - record[RECORD_HEAD + n - 1]
     state[WEALTH] *= earn(state[STATE_HEAD : STATE_HEAD + n], row + 1, days, numbers, special)
     state[DAYS_HELD] = days_since_trade + 1.0
@@ -940,7 +929,9 @@ def step_day(request, decides, days, numbers, assets, special, state, clock, rec
     record[BENCHMARK_RETURN] = days[row + 1, n - 1 + BENCHMARK]
     record[DRAWDOWN] = 1.0 - state[WEALTH] / state[PEAK]
     scale = 0.0
-    known = row - int(numbers[LAG])
+    if lag == 0:
+        portfolio_block(state, state[DAYS_HELD], state[STATE_HEAD + 2 * n :])
+    known = row - lag
     for k in range(N_REGIMES):
         scale += days[known, n - 1 + DAY_HEAD + k] * numbers[REGIME_SCALE + k]
     add_reward_terms(record, scale, max(record[DRAWDOWN] - drawdown, 0.0), days_held, numbers, assets)
@@ -983,25 +974,20 @@ def read_actions(actions, reading, requests):
 
 
 @kernel
-def observe(seen, lag, state, obs):
+def observe(seen, state, obs):
     """
     Write the observation of one env: the market part from the table, the portfolio part from the state.
 
-    With lag 1 both end one row before the decision's close: the portfolio is the one held before the last return, because
-    that return is not known yet when the order is prepared.
-
     :param seen: market features at the row that is seen (n_columns,) float32
-    :param lag: rows between what is seen and the decision's close
     :param state: (state_size,)
     :param obs: receives the observation (n_columns + n_assets + PORTFOLIO_TAIL,)
     """
     n_columns = seen.shape[0]
-    copy_into(seen, obs[:n_columns])
-    portfolio = obs[n_columns:]
-    if lag > 0:
-        copy_into(state[state.shape[0] - portfolio.shape[0] :], portfolio)
-    else:
-        portfolio_block(state, state[DAYS_HELD], portfolio)
+    portfolio = state.shape[0] - obs.shape[0]
+    for i in range(n_columns):
+        obs[i] = seen[i]
+    for i in range(n_columns, obs.shape[0]):
+        obs[i] = state[portfolio + i]
 
 
 @part
@@ -1080,7 +1066,7 @@ def step_batch(
     lag = int(numbers[LAG])
     for b in range(actions.shape[0]):
         step_one(requests[b], interval, days, numbers, assets, special, state[b], clock[b], records[b], desk)
-        observe(table[clock[b, ROW] - lag], lag, state[b], obs[b])
+        observe(table[clock[b, ROW] - lag], state[b], obs[b])
     return STEPPED
 
 
