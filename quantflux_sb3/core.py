@@ -55,7 +55,8 @@ class PortfolioCore:
         self._opening_state = self.state[0].copy()
         self.clock = np.zeros((n_envs, 2), dtype=np.int64)
         self.desk = np.zeros((dynamics.DESK_ROWS, self.n_assets + 1))
-        self.requests = np.zeros((n_envs, self.n_assets + 1))
+        self._action_shape = (n_envs, self.n_assets + 1)
+        self.requests = np.zeros(self._action_shape)
         self._record_shape = (n_envs, RECORD_HEAD + 2 * (self.n_assets + 1))
         self.records = np.zeros(self._record_shape)
         self.sources: tuple[BlockSource, ...] = ()
@@ -198,7 +199,7 @@ class PortfolioCore:
         :raises ValueError: if an action has the wrong shape or is not finite
         :raises RuntimeError: if an episode has ended or not begun
         """
-        if actions.dtype is not _FLOAT32 or actions.shape != self.requests.shape or not actions.flags.carray:
+        if actions.dtype is not _FLOAT32 or actions.shape != self._action_shape or not actions.flags.carray:
             actions = self._check(actions)
         reading = self._size(actions) if self.sizing else self.reading
         obs = np.empty(self._obs_shape, _FLOAT32)
