@@ -232,6 +232,7 @@ def special_limits(prices: Prices, rules: Rules) -> np.ndarray | None:
 #: for C.
 kernel = njit(cache=True, _nrt=False, error_model="numpy", no_cfunc_wrapper=True)
 #: The same for a function that stands in for a part of the one that calls it: it is compiled with that one, in less time.
+#: Not for :func:`decide`: in one piece with the rest LLVM makes machine code that takes half as long again in a large batch.
 part = njit(cache=True, _nrt=False, error_model="numpy", inline="always")
 
 
@@ -809,7 +810,7 @@ def trade(drifted, target, row, days, numbers, assets, special, state, record, d
         copy_into(held, drifted)
 
 
-@part
+@kernel
 def decide(request, row, days, numbers, assets, special, state, record, desk):
     """
     Decision part of a day: smooth and constrain the target, pass the gate, trade.
