@@ -868,11 +868,12 @@ def earn(weights, row, days, numbers, special):
     for i in range(n):
         weights[i] *= (1.0 + days[row, i]) / growth
     if special is not None:
-        status = days.shape[1] - 1 - n
-        for i in range(n):
-            if days[row, status + i] == UNLISTED:
-                weights[n] += weights[i]
-                weights[i] = 0.0
+        if days[row, -1] == 0.0:
+            status = days.shape[1] - 1 - n
+            for i in range(n):
+                if days[row, status + i] == UNLISTED:
+                    weights[n] += weights[i]
+                    weights[i] = 0.0
     return growth
 
 
