@@ -211,20 +211,21 @@ def make_rules(
     )
 
 
-def special_limits(prices: Prices, rules: Rules) -> np.ndarray | None:
+def special_limits(prices: Prices, rules: Rules) -> int | None:
     """
     Whether portfolios under these rules, on these prices, need more than most do: a limit on groups or on turnover, short
     positions, trades to the edge of a band, days on which an asset does not trade.
 
-    Compiled functions take the answer as `special`. numba compiles them once for an array and once for None, and leaves out
-    what follows ``if special is not None``: the first step of most envs waits for half as much to be compiled.
+    Compiled functions take the answer as `special`. numba compiles them once for a number and once for None, and leaves out
+    what follows ``if special is not None``: the first step of most envs waits for half as much to be compiled. It is not an
+    array, because numba hands over every array as seven words or more on the stack, which made large batches slow.
 
-    :return: limits on the groups (n_groups,), which may be none; None if nothing is special
+    :return: number of limits on groups, which may be 0; None if nothing is special
     """
     numbers = rules.numbers
     usual = numbers[TO_BAND] == 0.0 and numbers[MAX_TURNOVER] == np.inf and len(numbers) == GROUP_MAX
     long_only = numbers[GROSS_LIMIT] == 0.0 and numbers[BORROW_RATE] == 0.0
-    return None if usual and long_only and prices.days[:, -1].all() else numbers[GROUP_MAX:]
+    return None if usual and long_only and prices.days[:, -1].all() else len(numbers) - GROUP_MAX
 
 
 #: Compiles a function that allocates nothing, and therefore need not count references to arrays: the counting would take
@@ -472,11 +473,11 @@ def project_special(values, lower, upper, total, numbers, assets, special, out):
     n, least, cash = values.shape[0], 0.0, 1.0
     if numbers[GROSS_LIMIT] > 0.0:
         project_gross(values, lower, upper, numbers[GROSS_LIMIT], out[:n])
-    elif special.shape[0] > 0:
+    elif special > 0:
         for i in range(n):
             least += lower[i]
-        most = most_in_groups(upper, assets[GROUP], special)
-        project_grouped(values, lower, upper, min(max(total, least), most, 1.0), assets[GROUP], special, out[:n])
+        most = most_in_groups(upper, assets[GROUP], numbers[GROUP_MAX:])
+        project_grouped(values, lower, upper, min(max(total, least), most, 1.0), assets[GROUP], numbers[GROUP_MAX:], out[:n])
     else:
         project_long_only(values, lower, upper, total, out)
         return
@@ -520,7 +521,7 @@ def within_special(request, numbers, special):
     gross = 0.0
     for i in range(request.shape[0] - 1):
         gross += abs(request[i])
-    return special.shape[0] == 0 and (numbers[GROSS_LIMIT] == 0.0 or gross <= numbers[GROSS_LIMIT])
+    return special == 0 and (numbers[GROSS_LIMIT] == 0.0 or gross <= numbers[GROSS_LIMIT])
 
 
 @kernel
