@@ -696,7 +696,7 @@ def settle_around_frozen(drifted, row, days, wealth, numbers, assets, held):
     :return: wealth after / wealth before, turnover
     """
     mu, turnover = settle(drifted, held, wealth, numbers, assets)
-    if days[row, -1] > 0.0 or turnover == 0.0:
+    if turnover == 0.0:
         return mu, turnover
     n, frozen = held.shape[0] - 1, 0.0
     status = days.shape[1] - 1 - n
@@ -777,6 +777,8 @@ def settle_special(drifted, target, row, days, numbers, assets, special, state, 
         copy_into(target, held)
     if numbers[MAX_TURNOVER] < np.inf:
         limit_turnover(drifted, desk, numbers, assets, special, held)
+    if days[row, -1] > 0.0:
+        return settle(drifted, held, state[WEALTH], numbers, assets)
     return settle_around_frozen(drifted, row, days, state[WEALTH], numbers, assets, held)
 
 
