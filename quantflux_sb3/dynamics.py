@@ -10,13 +10,14 @@ One file, although it is long: numba's cache notices a change of the file of a c
 the functions and constants that it uses.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 #: Columns of the state (n_envs, state_size); then come drifted weights (n_assets + 1), smoothed targets (n_assets + 1) and
-#: the portfolio part of the observation as it stood before the last return (n_assets + PORTFOLIO_TAIL).
+#: the portfolio part of the next observation (n_assets + PORTFOLIO_TAIL).
 WEALTH, PEAK, DAYS_HELD, STATE_HEAD = 0, 1, 2, 3
 #: What follows the asset weights in the portfolio part of an observation.
 PORTFOLIO_COLUMNS = ("cash", "drawdown", "days_held", "exposure")
@@ -210,11 +211,30 @@ def make_rules(
     )
 
 
+def special_limits(prices: Prices, rules: Rules) -> int | None:
+    """
+    Whether portfolios under these rules, on these prices, need more than most do: a limit on groups or on turnover, short
+    positions, trades to the edge of a band, days on which an asset does not trade.
+
+    Compiled functions take the answer as `special`. numba compiles them once for a number and once for None, and leaves out
+    what follows ``if special is not None``: the first step of most envs waits for half as much to be compiled. It is not an
+    array, because numba hands over every array as seven words or more on the stack, which made large batches slow.
+
+    :return: number of limits on groups, which may be 0; None if nothing is special
+    """
+    numbers = rules.numbers
+    usual = numbers[TO_BAND] == 0.0 and numbers[MAX_TURNOVER] == np.inf and len(numbers) == GROUP_MAX
+    long_only = numbers[GROSS_LIMIT] == 0.0 and numbers[BORROW_RATE] == 0.0
+    return None if usual and long_only and prices.days[:, -1].all() else len(numbers) - GROUP_MAX
+
+
 #: Compiles a function that allocates nothing, and therefore need not count references to arrays: the counting would take
-#: longer than the accounting.
-kernel = njit(cache=True, _nrt=False)
+#: longer than the accounting. No divisor here is zero, so that no code for that error is compiled ("numpy"), nor an entry
+#: for C.
+kernel = njit(cache=True, _nrt=False, error_model="numpy", no_cfunc_wrapper=True)
 #: The same for a function that stands in for a part of the one that calls it: it is compiled with that one, in less time.
-part = njit(cache=True, _nrt=False, inline="always")
+#: Not for :func:`decide`: in one piece with the rest LLVM makes machine code that takes half as long again in a large batch.
+part = njit(cache=True, _nrt=False, error_model="numpy", inline="always")
 
 
 @kernel
@@ -415,10 +435,31 @@ def most_in_groups(upper, groups, group_max):
     return most
 
 
-@kernel
-def project_allowed(values, lower, upper, total, numbers, assets, out):
+@part
+def project_long_only(values, lower, upper, total, out):
     """
-    Project the assets onto what is allowed and fill up with cash.
+    Project the assets onto their limits and fill up with cash.
+
+    :param values: asset weights wanted (n_assets,)
+    :param lower: lower limits (n_assets,)
+    :param upper: upper limits (n_assets,)
+    :param total: exposure wanted; kept if the limits allow it
+    :param out: receives weights, cash last (n_assets + 1,)
+    """
+    n, least, most, cash = values.shape[0], 0.0, 0.0, 1.0
+    for i in range(n):
+        least += lower[i]
+        most += upper[i]
+    project_capped_simplex(values, lower, upper, min(max(total, least), most, 1.0), out[:n])
+    for i in range(n):
+        cash -= out[i]
+    out[n] = max(cash, 0.0)
+
+
+@kernel
+def project_special(values, lower, upper, total, numbers, assets, special, out):
+    """
+    Project the assets onto what is allowed, where groups or short positions may be limited, and fill up with cash.
 
     :param values: asset weights wanted (n_assets,)
     :param lower: lower limits (n_assets,)
@@ -426,25 +467,20 @@ def project_allowed(values, lower, upper, total, numbers, assets, out):
     :param total: exposure wanted; kept if the limits allow it (long only)
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param out: receives weights, cash last (n_assets + 1,)
     """
-    n = values.shape[0]
+    n, least, cash = values.shape[0], 0.0, 1.0
     if numbers[GROSS_LIMIT] > 0.0:
         project_gross(values, lower, upper, numbers[GROSS_LIMIT], out[:n])
-    else:
-        least, most = 0.0, 0.0
+    elif special > 0:
         for i in range(n):
             least += lower[i]
-            most += upper[i]
-        grouped = numbers.shape[0] > GROUP_MAX
-        if grouped:
-            most = most_in_groups(upper, assets[GROUP], numbers[GROUP_MAX:])
-        total = min(max(total, least), most, 1.0)
-        if grouped:
-            project_grouped(values, lower, upper, total, assets[GROUP], numbers[GROUP_MAX:], out[:n])
-        else:
-            project_capped_simplex(values, lower, upper, total, out[:n])
-    cash = 1.0
+        most = most_in_groups(upper, assets[GROUP], numbers[GROUP_MAX:])
+        project_grouped(values, lower, upper, min(max(total, least), most, 1.0), assets[GROUP], numbers[GROUP_MAX:], out[:n])
+    else:
+        project_long_only(values, lower, upper, total, out)
+        return
     for i in range(n):
         cash -= out[i]
     out[n] = cash if numbers[GROSS_LIMIT] > 0.0 else max(cash, 0.0)
@@ -475,30 +511,49 @@ def limits_now(drifted, row, days, assets, desk):
 
 
 @kernel
-def constrain(request, desk, numbers, assets, out):
+def within_special(request, numbers, special):
+    """
+    :param request: weights with cash last (n_assets + 1,)
+    :param numbers: see :class:`Rules`
+    :param special: see :func:`special_limits`
+    :return: whether the request surely keeps the limits on all assets together
+    """
+    gross = 0.0
+    for i in range(request.shape[0] - 1):
+        gross += abs(request[i])
+    return special == 0 and (numbers[GROSS_LIMIT] == 0.0 or gross <= numbers[GROSS_LIMIT])
+
+
+@kernel
+def constrain(request, lower, upper, numbers, assets, special, out):
     """
     The nearest allowed portfolio: assets within their limits, at the exposure that was asked for if the limits allow it.
 
     :param request: weights with cash last (n_assets + 1,), sum 1
-    :param desk: has the limits now (DESK_ROWS, n_assets + 1)
+    :param lower: lower limits now (n_assets,)
+    :param upper: upper limits now (n_assets,)
     :param numbers: further limits; see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param out: receives allowed weights with cash last (n_assets + 1,)
     """
     n = assets.shape[1]
-    exposure, gross, allowed = 0.0, 0.0, numbers.shape[0] == GROUP_MAX
+    exposure, allowed = 0.0, True
     for i in range(n):
         exposure += request[i]
-        gross += abs(request[i])
-        allowed = allowed and desk[LOWER, i] <= request[i] <= desk[UPPER, i]
-    if allowed and (numbers[GROSS_LIMIT] == 0.0 or gross <= numbers[GROSS_LIMIT]):
+        allowed = allowed and lower[i] <= request[i] <= upper[i]
+    if special is not None:
+        allowed = allowed and within_special(request, numbers, special)
+    if allowed:
         copy_into(request, out)
+    elif special is not None:
+        project_special(request[:n], lower, upper, exposure, numbers, assets, special, out)
     else:
-        project_allowed(request[:n], desk[LOWER, :n], desk[UPPER, :n], exposure, numbers, assets, out)
+        project_long_only(request[:n], lower, upper, exposure, out)
 
 
 @kernel
-def to_band_edge(drifted, target, desk, numbers, assets, out):
+def to_band_edge(drifted, target, desk, numbers, assets, special, out):
     """
     The allowed portfolio nearest to the drifted one inside the no-trade band around the target.
 
@@ -509,6 +564,7 @@ def to_band_edge(drifted, target, desk, numbers, assets, out):
     :param desk: has the limits now (DESK_ROWS, n_assets + 1)
     :param numbers: limits and thresholds; see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param out: receives weights after the trade (n_assets + 1,)
     """
     n = target.shape[0] - 1
@@ -520,11 +576,11 @@ def to_band_edge(drifted, target, desk, numbers, assets, out):
         wanted += target[i]
         exposure += drifted[i]
     total = min(max(exposure, wanted - numbers[EXPOSURE_THRESHOLD]), wanted + numbers[EXPOSURE_THRESHOLD])
-    project_allowed(drifted[:n], low, high, total, numbers, assets, out)
+    project_special(drifted[:n], low, high, total, numbers, assets, special, out)
 
 
 @kernel
-def limit_turnover(drifted, desk, numbers, assets, held):
+def limit_turnover(drifted, desk, numbers, assets, special, held):
     """
     Go only so far towards a portfolio as the turnover limit allows. Weights beyond their limits come back first.
 
@@ -532,11 +588,12 @@ def limit_turnover(drifted, desk, numbers, assets, held):
     :param desk: has the limits now (DESK_ROWS, n_assets + 1)
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param held: the allowed portfolio wanted; receives the one that is reached (n_assets + 1,)
     """
     n = held.shape[0]
     nearest = desk[NEAREST]
-    constrain(drifted, desk, numbers, assets, nearest)
+    constrain(drifted, desk[LOWER, : n - 1], desk[UPPER, : n - 1], numbers, assets, special, nearest)
     forced, further = 0.0, 0.0
     for i in range(n - 1):
         forced += abs(nearest[i] - drifted[i])
@@ -603,7 +660,7 @@ def settle(drifted, target, wealth, numbers, assets):
             size = abs(trade)
             rate, marginal = assets[COST_RATE, i], assets[COST_RATE, i]
             if assets[IMPACT, i] > 0.0:
-                root = assets[IMPACT, i] * np.sqrt(size)
+                root = assets[IMPACT, i] * math.sqrt(size)
                 rate, marginal = rate + root, marginal + 1.5 * root
             turnover += size
             gap += size * rate
@@ -639,7 +696,7 @@ def settle_around_frozen(drifted, row, days, wealth, numbers, assets, held):
     :return: wealth after / wealth before, turnover
     """
     mu, turnover = settle(drifted, held, wealth, numbers, assets)
-    if days[row, -1] > 0.0 or turnover == 0.0:
+    if turnover == 0.0:
         return mu, turnover
     n, frozen = held.shape[0] - 1, 0.0
     status = days.shape[1] - 1 - n
@@ -686,7 +743,7 @@ def add_reward_terms(record, regime_scale, drawdown_increase, days_held, numbers
         over += max(abs(weight) - numbers[SOFT_MAX_WEIGHT], 0.0)
     if record[REBALANCED] > 0.0 and numbers[PATIENCE] > 0.0:
         hasty = max(1.0 - days_held / numbers[PATIENCE], 0.0)
-    growth = np.log(max(1.0 + portfolio, RUIN)) - np.log(max(1.0 + benchmark, RUIN))
+    growth = math.log(max(1.0 + portfolio, RUIN)) - math.log(max(1.0 + benchmark, RUIN))
     variance = 0.5 * (portfolio * portfolio - benchmark * benchmark)
     record[TERMS] += numbers[REWARD_WEIGHTS] * growth
     record[TERMS + 1] -= regime_scale * numbers[REWARD_WEIGHTS + 1] * variance
@@ -697,8 +754,36 @@ def add_reward_terms(record, regime_scale, drawdown_increase, days_held, numbers
     record[TERMS + 6] -= regime_scale * numbers[REWARD_WEIGHTS + 6] * over
 
 
+@kernel
+def settle_special(drifted, target, row, days, numbers, assets, special, state, desk, held):
+    """
+    Settle a trade that goes to the edge of the band only, or no further than the turnover limit, or around suspended assets.
+
+    :param drifted: weights before (n_assets + 1,)
+    :param target: allowed target (n_assets + 1,)
+    :param row: of the close
+    :param days: see :class:`Prices`
+    :param numbers: see :class:`Rules`
+    :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
+    :param state: of this env
+    :param desk: has the limits now (DESK_ROWS, n_assets + 1)
+    :param held: receives the weights after the trade (n_assets + 1,)
+    :return: wealth after / wealth before, turnover
+    """
+    if numbers[TO_BAND] > 0.0 and state[DAYS_HELD] < NEVER:
+        to_band_edge(drifted, target, desk, numbers, assets, special, held)
+    else:
+        copy_into(target, held)
+    if numbers[MAX_TURNOVER] < np.inf:
+        limit_turnover(drifted, desk, numbers, assets, special, held)
+    if days[row, -1] > 0.0:
+        return settle(drifted, held, state[WEALTH], numbers, assets)
+    return settle_around_frozen(drifted, row, days, state[WEALTH], numbers, assets, held)
+
+
 @part
-def trade(drifted, target, row, days, numbers, assets, state, record, desk):
+def trade(drifted, target, row, days, numbers, assets, special, state, record, desk):
     """
     Go to the target, or as near as the rules let, and pay.
 
@@ -708,18 +793,17 @@ def trade(drifted, target, row, days, numbers, assets, state, record, desk):
     :param days: see :class:`Prices`
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param state: of this env, changed in place
     :param record: of this step, changed in place
-    :param desk: has the limits now (DESK_ROWS, n_assets + 1)
+    :param desk: has the limits now, if they are special (DESK_ROWS, n_assets + 1)
     """
     held = record[RECORD_HEAD : RECORD_HEAD + target.shape[0]]
-    if numbers[TO_BAND] > 0.0 and state[DAYS_HELD] < NEVER:
-        to_band_edge(drifted, target, desk, numbers, assets, held)
+    if special is not None:
+        left, turnover = settle_special(drifted, target, row, days, numbers, assets, special, state, desk, held)
     else:
         copy_into(target, held)
-    if numbers[MAX_TURNOVER] < np.inf:
-        limit_turnover(drifted, desk, numbers, assets, held)
-    left, turnover = settle_around_frozen(drifted, row, days, state[WEALTH], numbers, assets, held)
+        left, turnover = settle(drifted, held, state[WEALTH], numbers, assets)
     if turnover == 0.0:
         record[REASON] = NOTHING_TO_TRADE
         copy_into(drifted, held)
@@ -729,8 +813,8 @@ def trade(drifted, target, row, days, numbers, assets, state, record, desk):
         copy_into(held, drifted)
 
 
-@part
-def decide(request, row, days, numbers, assets, state, record, desk):
+@kernel
+def decide(request, row, days, numbers, assets, special, state, record, desk):
     """
     Decision part of a day: smooth and constrain the target, pass the gate, trade.
 
@@ -739,6 +823,7 @@ def decide(request, row, days, numbers, assets, state, record, desk):
     :param days: see :class:`Prices`
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param state: of this env, changed in place
     :param record: of this step, changed in place
     :param desk: working memory (DESK_ROWS, n_assets + 1)
@@ -748,15 +833,18 @@ def decide(request, row, days, numbers, assets, state, record, desk):
     target, begins = record[RECORD_HEAD + n :], state[DAYS_HELD] == NEVER
     for i in range(n):
         smoothed[i] = request[i] if begins else smoothed[i] + numbers[SMOOTHING] * (request[i] - smoothed[i])
-    limits_now(weights, row, days, assets, desk)
-    constrain(smoothed, desk, numbers, assets, target)
+    if special is not None:
+        limits_now(weights, row, days, assets, desk)
+        constrain(smoothed, desk[LOWER, : n - 1], desk[UPPER, : n - 1], numbers, assets, special, target)
+    else:
+        constrain(smoothed, assets[MIN_WEIGHT], assets[MAX_WEIGHT], numbers, assets, special, target)
     record[REASON] = gate(weights, target, state[DAYS_HELD], numbers)
     if record[REASON] >= WEIGHT_DRIFT:
-        trade(weights, target, row, days, numbers, assets, state, record, desk)
+        trade(weights, target, row, days, numbers, assets, special, state, record, desk)
 
 
 @kernel
-def earn(weights, row, days, numbers):
+def earn(weights, row, days, numbers, special):
     """
     Earning part of a day: the weights earn ``returns[row]``, cash the risk-free return, short positions pay their borrow
     rate, everything drifts, and what is delisted at this close becomes cash.
@@ -765,6 +853,7 @@ def earn(weights, row, days, numbers):
     :param row: of the returns
     :param days: see :class:`Prices`
     :param numbers: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :return: wealth after / wealth before
     """
     n = weights.shape[0] - 1
@@ -772,20 +861,22 @@ def earn(weights, row, days, numbers):
     growth = cash
     for i in range(n):
         growth += weights[i] * (1.0 + days[row, i])
-        if weights[i] < 0.0:
-            cash += weights[i] * numbers[BORROW_RATE]
-            growth += weights[i] * numbers[BORROW_RATE]
+        if special is not None:
+            if weights[i] < 0.0:
+                cash += weights[i] * numbers[BORROW_RATE]
+                growth += weights[i] * numbers[BORROW_RATE]
     if growth <= 0.0:
         return growth
     weights[n] = cash / growth
     for i in range(n):
         weights[i] *= (1.0 + days[row, i]) / growth
-    if days[row, -1] == 0.0:
-        status = days.shape[1] - 1 - n
-        for i in range(n):
-            if days[row, status + i] == UNLISTED:
-                weights[n] += weights[i]
-                weights[i] = 0.0
+    if special is not None:
+        if days[row, -1] == 0.0:
+            status = days.shape[1] - 1 - n
+            for i in range(n):
+                if days[row, status + i] == UNLISTED:
+                    weights[n] += weights[i]
+                    weights[i] = 0.0
     return growth
 
 
@@ -807,38 +898,45 @@ def portfolio_block(state, days_held, out):
 
 
 @part
-def step_day(request, decides, days, numbers, assets, state, clock, record, desk):
+def step_day(request, decides, days, numbers, assets, special, state, clock, record, desk):
     """
     One day of one portfolio: decide (or just hold), then earn, then add the day's reward to the record.
+
+    With lag 1 the next observation shows the portfolio as it is held before the return, because that return is not known yet
+    when the order is prepared.
 
     :param request: weights asked for (n_assets + 1,), sum 1
     :param decides: False on days between decisions
     :param days: see :class:`Prices`
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param state: (state_size,), changed in place
     :param clock: (2,), changed in place
     :param record: (record_size,), overwritten but for the reward terms, which are added to
     :param desk: working memory (DESK_ROWS, n_assets + 1)
     """
     n = request.shape[0]
-    row, wealth, days_held = clock[ROW], state[WEALTH], state[DAYS_HELD]
+    lag, row, wealth, days_held = int(numbers[LAG]), clock[ROW], state[WEALTH], state[DAYS_HELD]
     drawdown = 1.0 - wealth / state[PEAK]
     record[TURNOVER], record[COST], record[REBALANCED], record[REASON] = 0.0, 0.0, 0.0, NO_DECISION
     copy_into(state[STATE_HEAD : STATE_HEAD + n], record[RECORD_HEAD : RECORD_HEAD + n])
     if decides:
-        decide(request, row, days, numbers, assets, state, record, desk)
+        decide(request, row, days, numbers, assets, special, state, record, desk)
     days_since_trade = 0.0 if record[REBALANCED] > 0.0 else days_held
-    portfolio_block(state, days_since_trade, state[STATE_HEAD + 2 * n :])
+    if lag > 0:
+        portfolio_block(state, days_since_trade, state[STATE_HEAD + 2 * n :])
     record[EXPOSURE] = 1.0 - record[RECORD_HEAD + n - 1]
-    state[WEALTH] *= earn(state[STATE_HEAD : STATE_HEAD + n], row + 1, days, numbers)
+    state[WEALTH] *= earn(state[STATE_HEAD : STATE_HEAD + n], row + 1, days, numbers, special)
     state[DAYS_HELD] = days_since_trade + 1.0
     state[PEAK] = max(state[PEAK], state[WEALTH])
     record[PORTFOLIO_RETURN] = state[WEALTH] / wealth - 1.0
     record[BENCHMARK_RETURN] = days[row + 1, n - 1 + BENCHMARK]
     record[DRAWDOWN] = 1.0 - state[WEALTH] / state[PEAK]
     scale = 0.0
-    known = row - int(numbers[LAG])
+    if lag == 0:
+        portfolio_block(state, state[DAYS_HELD], state[STATE_HEAD + 2 * n :])
+    known = row - lag
     for k in range(N_REGIMES):
         scale += days[known, n - 1 + DAY_HEAD + k] * numbers[REGIME_SCALE + k]
     add_reward_terms(record, scale, max(record[DRAWDOWN] - drawdown, 0.0), days_held, numbers, assets)
@@ -881,29 +979,24 @@ def read_actions(actions, reading, requests):
 
 
 @kernel
-def observe(seen, lag, state, obs):
+def observe(seen, state, obs):
     """
     Write the observation of one env: the market part from the table, the portfolio part from the state.
 
-    With lag 1 both end one row before the decision's close: the portfolio is the one held before the last return, because
-    that return is not known yet when the order is prepared.
-
     :param seen: market features at the row that is seen (n_columns,) float32
-    :param lag: rows between what is seen and the decision's close
     :param state: (state_size,)
     :param obs: receives the observation (n_columns + n_assets + PORTFOLIO_TAIL,)
     """
     n_columns = seen.shape[0]
-    copy_into(seen, obs[:n_columns])
-    portfolio = obs[n_columns:]
-    if lag > 0:
-        copy_into(state[state.shape[0] - portfolio.shape[0] :], portfolio)
-    else:
-        portfolio_block(state, state[DAYS_HELD], portfolio)
+    portfolio = state.shape[0] - obs.shape[0]
+    for i in range(n_columns):
+        obs[i] = seen[i]
+    for i in range(n_columns, obs.shape[0]):
+        obs[i] = state[portfolio + i]
 
 
 @part
-def step_one(request, interval, days, numbers, assets, state, clock, record, desk):
+def step_one(request, interval, days, numbers, assets, special, state, clock, record, desk):
     """
     One step of one portfolio: a decision and ``interval`` days of earning. Daily figures are accumulated over the step.
 
@@ -912,6 +1005,7 @@ def step_one(request, interval, days, numbers, assets, state, clock, record, des
     :param days: see :class:`Prices`
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param state: (state_size,), changed in place
     :param clock: (2,), changed in place
     :param record: receives the record of the step (record_size,)
@@ -923,7 +1017,7 @@ def step_one(request, interval, days, numbers, assets, state, clock, record, des
     turnover, cost, rebalanced, growth, benchmark, reason = 0.0, 0.0, 0.0, 1.0, 1.0, 0.0
     ended = RUNNING
     for day in range(interval):
-        step_day(request, day == 0, days, numbers, assets, state, clock, record, desk)
+        step_day(request, day == 0, days, numbers, assets, special, state, clock, record, desk)
         turnover += record[TURNOVER]
         cost += record[COST]
         rebalanced = max(rebalanced, record[REBALANCED])
@@ -946,7 +1040,9 @@ def step_one(request, interval, days, numbers, assets, state, clock, record, des
 
 
 @kernel
-def step_batch(actions, reading, interval, days, numbers, assets, table, state, clock, desk, requests, records, obs):
+def step_batch(
+    actions, reading, interval, days, numbers, assets, special, table, state, clock, desk, requests, records, obs
+):  # fmt: skip
     """
     One step of every env.
 
@@ -956,6 +1052,7 @@ def step_batch(actions, reading, interval, days, numbers, assets, table, state, 
     :param days: see :class:`Prices`
     :param numbers: see :class:`Rules`
     :param assets: see :class:`Rules`
+    :param special: see :func:`special_limits`
     :param table: every market feature, one row per day (n_rows, n_columns) float32
     :param state: (n_envs, state_size), changed in place
     :param clock: (n_envs, 2), changed in place
@@ -973,13 +1070,13 @@ def step_batch(actions, reading, interval, days, numbers, assets, table, state, 
         return NOT_FINITE
     lag = int(numbers[LAG])
     for b in range(actions.shape[0]):
-        step_one(requests[b], interval, days, numbers, assets, state[b], clock[b], records[b], desk)
-        observe(table[clock[b, ROW] - lag], lag, state[b], obs[b])
+        step_one(requests[b], interval, days, numbers, assets, special, state[b], clock[b], records[b], desk)
+        observe(table[clock[b, ROW] - lag], state[b], obs[b])
     return STEPPED
 
 
 @kernel
-def run_days(requests, decides, days, numbers, assets, state, clock, desk, records):
+def run_days(requests, decides, days, numbers, assets, special, state, clock, desk, records):
     """
     The compiled part of :func:`run_targets`.
 
@@ -988,7 +1085,7 @@ def run_days(requests, decides, days, numbers, assets, state, clock, desk, recor
     for day in range(requests.shape[0]):
         for term in range(TERMS, RECORD_HEAD):
             records[day, term] = 0.0
-        step_day(requests[day], decides[day], days, numbers, assets, state, clock, records[day], desk)
+        step_day(requests[day], decides[day], days, numbers, assets, special, state, clock, records[day], desk)
         if state[WEALTH] <= RUIN:
             return day + 1
     return requests.shape[0]
@@ -1010,7 +1107,8 @@ def run_targets(
     """
     n = requests.shape[1]
     desk, records = np.zeros((DESK_ROWS, n)), np.zeros((len(requests), RECORD_HEAD + 2 * n))
-    return records[: run_days(requests, decides, prices.days, *rules, state, clock, desk, records)]
+    special = special_limits(prices, rules)
+    return records[: run_days(requests, decides, prices.days, *rules, special, state, clock, desk, records)]
 
 
 def new_state(n_envs: int, n_assets: int) -> np.ndarray:

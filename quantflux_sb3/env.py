@@ -8,7 +8,7 @@ import numpy as np
 
 from quantflux_sb3.config import PortfolioConfig
 from quantflux_sb3.core import PortfolioCore
-from quantflux_sb3.dynamics import BENCHMARK_RETURN, ENDED, REWARD, TERMINATED, TRUNCATED, WEALTH
+from quantflux_sb3.dynamics import ENDED, REWARD, TERMINATED, TRUNCATED
 from quantflux_sb3.info import StepInfo
 from quantflux_sb3.layout import PortfolioBox
 
@@ -94,6 +94,7 @@ class QuantFluxEnv(gym.Env):
         self.action_space = self.core.action_space()
         self.observation_space = PortfolioBox(self.core.layout)
         self._canvas: Any = None
+        self._episode: list[np.ndarray] = []
 
     @property
     def assets(self) -> tuple[str, ...]:
@@ -109,9 +110,11 @@ class QuantFluxEnv(gym.Env):
         super().reset(seed=seed)
         self.core.reset(0, self.np_random)
         self.core.records = self.core.opening_record(0)[None]
-        info = StepInfo(self.core, 0)
-        self._draw(info, new_episode=True)
-        return self.core.observe(0), info
+        if self.render_mode is not None:
+            self._episode = [self.core.records]
+            if self.render_mode == "human":
+                self.render()
+        return self.core.observe(0), StepInfo(self.core, 0)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """
@@ -121,32 +124,27 @@ class QuantFluxEnv(gym.Env):
         """
         core = self.core
         obs = core.step(np.asarray(action)[None])
-        info = StepInfo(core, 0)
-        if self.render_mode is not None:
-            self._draw(info)
-        ended = core.records.item(ENDED)
-        return obs[0], core.records.item(REWARD), ended == TERMINATED, ended == TRUNCATED, info
+        record = core.records
+        if self.render_mode is not None:  # as in most envs that SB3 makes, although nobody looks at them
+            self._episode.append(record)
+            if self.render_mode == "human":
+                self.render()
+        ended = record.item(ENDED)
+        return obs[0], record.item(REWARD), ended == TERMINATED, ended == TRUNCATED, StepInfo(core, 0)
 
     def render(self) -> np.ndarray | None:
         """
         :return: a picture (height, width, 3) uint8 in mode "rgb_array"
         """
-        if self.render_mode is None or self._canvas is None:
+        if not self._episode:
             logger.warning("render() needs gym.make(..., render_mode='human' or 'rgb_array') and a reset().")
             return None
-        return self._canvas.frame() if self.render_mode == "rgb_array" else self._canvas.show()
-
-    def _draw(self, info: StepInfo, new_episode: bool = False) -> None:
-        if self.render_mode is None:
-            return
         if self._canvas is None:
             from quantflux_sb3.rendering import EpisodeCanvas
 
             self._canvas = EpisodeCanvas(self.assets, self.core.pool.markets[0].benchmark)
-        wealth, benchmark_return = self.core.state[0, WEALTH], self.core.records[0, BENCHMARK_RETURN]
-        self._canvas.add(float(wealth), float(benchmark_return), info, new_episode)
-        if self.render_mode == "human":
-            self._canvas.show()
+        draw = self._canvas.frame if self.render_mode == "rgb_array" else self._canvas.show
+        return draw(np.concatenate(self._episode), StepInfo(self.core, 0))
 
     def close(self) -> None:
         if self._canvas is not None:

@@ -37,6 +37,8 @@ INFO_KEYS = (
 )  # fmt: skip
 _KEYS = frozenset(INFO_KEYS)
 _PLAIN = frozenset((bool, int, float, str))
+# Looked up here once, and not at every step.
+_empty, _items, _put, _get = dict.__new__, dict.items, dict.__setitem__, dict.get
 
 
 class StepInfo(dict):
@@ -51,7 +53,7 @@ class StepInfo(dict):
 
     def __init__(self, core: PortfolioCore, env: int):
         self._snapshot = core.pool, core.prices, core.records, env
-        dict.__setitem__(self, "wealth", float(core.records[env, FINAL_WEALTH]))  # json.dumps passes over an empty dictionary
+        _put(self, "wealth", core.records.item(env, FINAL_WEALTH))  # json.dumps passes over an empty dictionary
 
     def _fill(self) -> None:
         if self._snapshot is not None:
@@ -69,7 +71,7 @@ class StepInfo(dict):
     def get(self, key: str, default: Any = None) -> Any:
         if key in _KEYS:  # SB3 asks every info of every step for "episode" and "is_success"
             self._fill()
-        return dict.get(self, key, default)
+        return _get(self, key, default)
 
     def __contains__(self, key: object) -> bool:
         return dict.__contains__(self, key) or (self._snapshot is not None and key in _KEYS)
@@ -145,10 +147,10 @@ class StepInfo(dict):
         return self.copy()
 
     def __deepcopy__(self, memo: dict) -> "StepInfo":
-        twin = StepInfo.__new__(StepInfo)
+        twin = _empty(StepInfo)
         twin._snapshot = self._snapshot  # never changes: records are made anew at every step
-        for key, value in dict.items(self):
-            dict.__setitem__(twin, key, value if type(value) in _PLAIN else deepcopy(value, memo))
+        for key, value in _items(self):
+            _put(twin, key, value if type(value) in _PLAIN else deepcopy(value, memo))
         return twin
 
     def __reduce__(self) -> tuple:
