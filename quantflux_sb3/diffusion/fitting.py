@@ -29,8 +29,9 @@ MORE_SETS = ((1, 4 / 5), (5, 1 / 16))
 #: The fewest paths of a set; crises are rare, and a table of quantiles without one is wrong.
 LEAST_PATHS = 150
 #: Rounds of moving all corrections together, of the first kind of condition and of those that start from it; how many more
-#: of the first kind's look at the further paths as well; rounds of (correlation map, quantile map) on returns at their end.
-MATCH_ROUNDS, LATER_ROUNDS, WIDE_ROUNDS, RETURN_ROUNDS = 4, 2, 4, 3
+#: of the first kind's look at the further paths as well; rounds of (correlation map, quantile map) on returns at their end,
+#: and of matching the returns of regimes after that.
+MATCH_ROUNDS, LATER_ROUNDS, WIDE_ROUNDS, RETURN_ROUNDS, PURE_ROUNDS = 4, 2, 4, 3, 2
 #: Lags at which the autocorrelation of absolute returns is compared [days]; those up to 20 count in full.
 ACF_LAGS = np.array([*range(1, 21), 25, 30, 40])
 ACF_WEIGHTS = np.where(ACF_LAGS <= 20, 1.0, 0.5)
@@ -144,7 +145,10 @@ class _Fit:
         for n_sets in rounds:
             calibration = self._round(state, calibration, drawn[:n_sets], rows[:n_sets], pure)
         logs = [one.decode(state, calibration) for one in drawn]
-        return replace(calibration, returns=self.returns(logs, RETURN_ROUNDS)), logs
+        calibration = replace(calibration, returns=self.returns(logs, RETURN_ROUNDS))
+        for _ in range(PURE_ROUNDS if pure is not None else 0):  # the last map has moved the means of regimes a little
+            calibration = _match_pure(state, calibration, pure)
+        return calibration, logs
 
     def returns(self, logs: list[np.ndarray], n_rounds: int) -> ReturnCalibration:
         """
