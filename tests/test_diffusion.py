@@ -246,6 +246,7 @@ def test_the_learning_curve_begins_at_the_linear_denoiser_and_falls(pipeline):
     assert curve["step"] == [0, 25, 50, 75, 100, 125, 150]
     assert curve["heldout_loss"][0] < 0.5  # a network that starts from nothing is at 1 there
     assert min(curve["heldout_loss"]) < curve["heldout_loss"][0]
+    assert curve["train_loss"][-1] < 0.995 * curve["train_loss"][0]
 
 
 def test_a_network_that_does_not_help_is_left_out(training):

@@ -31,9 +31,9 @@ class Stopping:
     def look(self, step: int, train_loss: float, heldout_loss: float, ema: EMAModel) -> None:
         """
         :param step: of training
-        :param train_loss: mean since the last look
-        :param heldout_loss: of the averaged weights
-        :param ema: holds these
+        :param train_loss: of the averaged weights, on training windows
+        :param heldout_loss: the same on held-out windows
+        :param ema: holds the averaged weights
         """
         for values, value in zip(self.curve.values(), (step, train_loss, heldout_loss), strict=True):
             values.append(value)

@@ -30,10 +30,10 @@ from quantflux_sb3.regimes import RegimeDetector, RuleRegimes
 
 logger = logging.getLogger(__name__)
 
-#: Windows that the held-out loss is taken on, at fixed noise and timesteps.
-N_HELDOUT = 256
+#: Windows of training, and held-out ones, that the losses of the learning curve are taken on, at fixed noise and timesteps.
+N_LOOKED_AT = 256
 #: Numbers that part the streams of random numbers of one seed.
-_FIT, _WEIGHTS, _HELDOUT, _STEPS, _CALIBRATION = range(5)
+_FIT, _WEIGHTS, _LOOKS, _STEPS, _CALIBRATION = range(5)
 
 
 def train_generator(
@@ -108,12 +108,11 @@ class _Trainer:
             first = 1 + load_checkpoint(self.checkpoint, self.identity, unet, optimizer, ema, stopping)
         model, optimizer = accelerator.prepare(unet, optimizer)
         ema.to(accelerator.device)
-        heldout = self._heldout()
+        stop = self.windows.train_stop
+        looked_at = [self._fixed_batch(bounds) for bounds in ((0, stop), (stop, len(self.windows.logs)))]
         if not stopping.curve["step"]:  # the linear denoiser alone, since the network begins at zero
-            alone = (self._averaged_loss(unet, ema, batch) for batch in (self._batch(1), heldout))
-            stopping.look(0, *alone, ema)
+            stopping.look(0, *self._averaged_losses(unet, ema, looked_at), ema)
         steps = range(first, config.n_train_steps + 1) if not stopping.is_over else range(0)
-        losses: list[torch.Tensor] = []
         for step in self._bar(steps, progress):
             for group in optimizer.param_groups:  # cosine decay
                 group["lr"] = config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - 1) / config.n_train_steps))
@@ -122,11 +121,8 @@ class _Trainer:
             accelerator.backward(loss)
             optimizer.step()
             ema.step(weights)
-            losses.append(loss.detach())
             if step % config.eval_interval == 0 or step == config.n_train_steps:
-                train_loss = torch.stack(losses).mean().item()
-                stopping.look(step, train_loss, self._averaged_loss(unet, ema, heldout), ema)
-                losses.clear()
+                stopping.look(step, *self._averaged_losses(unet, ema, looked_at), ema)
                 if self.checkpoint is not None and accelerator.is_main_process:
                     save_checkpoint(self.checkpoint, self.identity, step, unet, optimizer, ema, stopping)
                 if stopping.is_over:
@@ -144,12 +140,12 @@ class _Trainer:
         return mse_loss(known + unet(torch.cat([noisy, batch.extra], dim=1), batch.timesteps).sample, velocity)
 
     @torch.no_grad()
-    def _averaged_loss(self, unet: UNet1DModel, ema: EMAModel, batch: _Batch) -> float:
+    def _averaged_losses(self, unet: UNet1DModel, ema: EMAModel, batches: list[_Batch]) -> list[float]:
         ema.store(unet.parameters())
         ema.copy_to(unet.parameters())
-        loss = self._loss(unet, batch).item()
+        losses = [self._loss(unet, batch).item() for batch in batches]
         ema.restore(unet.parameters())
-        return loss
+        return losses
 
     def _bar(self, steps: range, progress: bool) -> Iterator[int]:
         return tqdm(steps, "training", disable=not progress or not self.accelerator.is_main_process)
@@ -160,11 +156,11 @@ class _Trainer:
         timesteps = rng.integers(self.config.num_train_timesteps, size=len(rows))
         return _random_batch(self.windows, rows, timesteps, self.config, rng, self.accelerator.device)
 
-    def _heldout(self) -> _Batch:
-        """Windows after those of training, with evenly spread timesteps."""
-        rng = np.random.default_rng([self.seed, _HELDOUT])
-        rows = self.windows.rows(rng, N_HELDOUT, self.config.span_days, (self.windows.train_stop, len(self.windows.logs)))
-        timesteps = np.linspace(0, self.config.num_train_timesteps - 1, N_HELDOUT).astype(np.int64)
+    def _fixed_batch(self, bounds: tuple[int, int]) -> _Batch:
+        """Windows between two rows, the same in every look at them, with evenly spread timesteps."""
+        rng = np.random.default_rng([self.seed, _LOOKS])
+        rows = self.windows.rows(rng, N_LOOKED_AT, self.config.span_days, bounds)
+        timesteps = np.linspace(0, self.config.num_train_timesteps - 1, N_LOOKED_AT).astype(np.int64)
         return _random_batch(self.windows, rows, timesteps, self.config, rng, self.accelerator.device)
 
 

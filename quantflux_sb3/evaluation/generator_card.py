@@ -123,7 +123,7 @@ def fan_of_paths(benchmark_returns: np.ndarray, name: str, regimes: np.ndarray |
 
 def learning_curve(record: TrainingRecord) -> Figure:
     """
-    Loss of the denoiser on training windows and, with the network's averaged weights, on later ones; at step 0 without it.
+    Loss of the denoiser, with the network's averaged weights, on training windows and on later ones; at step 0 without it.
 
     :param record: of the training
     """
