@@ -429,7 +429,7 @@ def test_volatility_can_change_within_a_path(pipeline):
 
 
 def test_regimes_set_drift_and_volatility(pipeline):
-    drawn = {name: pipeline(300, regimes=name, generator=seeded()).benchmark_returns for name in REGIMES}
+    drawn = {name: pipeline(1500, regimes=name, generator=seeded()).benchmark_returns for name in REGIMES}
     drift = {name: returns.sum(axis=1).mean() for name, returns in drawn.items()}
     assert drift["bull"] > 0.02 > -0.005 > drift["bear"]
     assert drawn["volatile"].std() > 1.5 * drawn["sideways"].std()

@@ -44,7 +44,7 @@ GAIN_RATE, GAIN_RIDGE, GAIN_BOUNDS = 0.8, 0.005, (0.5, 1.6)
 #: as many for a setting with a regime).
 PURE_SHARE, DIAL_SHARE = 1 / 7, 1 / 40
 #: The fewest training windows in a regime that say something about its returns, and the fewest to draw of it.
-LEAST_PURE, LEAST_PURE_DRAWN = 50, 240
+LEAST_PURE, LEAST_PURE_DRAWN = 50, 400
 #: Share of a window's days that must lie in a regime for it to be one of that regime.
 REGIME_PURITY = 0.9
 
