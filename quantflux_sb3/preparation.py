@@ -16,6 +16,7 @@ from quantflux_sb3.diffusion.config import MIN_TRAIN_DAYS
 from quantflux_sb3.evaluation.baselines import baseline_rules, run_baselines
 from quantflux_sb3.evaluation.result import BacktestResult
 from quantflux_sb3.market import DataReport, DateSplits, MarketData, Region, read_market
+from quantflux_sb3.market.data import check_prices_move
 from quantflux_sb3.market.signals import add_signals_file
 from quantflux_sb3.run_folder import RunFolder
 from quantflux_sb3.settings import Settings
@@ -161,9 +162,7 @@ def _check_trainable(settings: Settings, market: MarketData, config: PortfolioCo
         if train.n_days < least:
             raise ValueError(f"The generator needs at least {least} training days; there are {train.n_days}. Give a longer "
                              "history, or --synthetic.n_markets 0 to train on real prices alone.")  # fmt: skip
-        still = [name for name, moves in zip(market.assets, train.returns.std(axis=0) > 0.0, strict=True) if not moves]
-        if still:
-            raise ValueError(f"The prices of {still} never move in the training years; drop them.")
+        check_prices_move(train)
     policy = load_by_name(agent.policy)
     venv = make_quantflux_vec_env(1, market, **vars(config))
     try:

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from diffusers import DDPMScheduler  # noqa: E402
+from diffusers import DDIMScheduler, DDPMScheduler  # noqa: E402
 from safetensors.numpy import load_file, save_file  # noqa: E402
 from scipy.signal import lfilter  # noqa: E402
 
@@ -254,6 +254,58 @@ def test_a_network_that_does_not_help_is_left_out(training):
     pipeline = train_generator(training, config, seed=0)
     assert pipeline.state.record.best_step == 0
     assert not pipeline.unet.out_block.final_conv1d_2.weight.any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"window": 40}, "at least 48 days"), ({"window": 64.0}, "whole number"), ({"n_train_steps": "a"}, "whole number"),
+        ({"guidance_scale": float("nan")}, "finite number"), ({"guidance_scale": -1.0}, "0 to 10"),
+        ({"channels": 8}, "a width per level"), ({"volatility_jitter": -1.0}, "may not be negative"),
+        ({"num_inference_steps": 2000}, "may not exceed"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_work_are_refused(settings, text):
+    with pytest.raises(ValueError, match=text):
+        GeneratorConfig(**settings)
+
+
+def test_trainings_that_cannot_work_are_refused_before_they_begin(training, tmp_path):
+    still = replace(training, returns=np.where(np.arange(3) == 1, 0.0, training.returns))
+    for arguments, text in (
+        ((still,), r"\['JPM'\] never move"), ((training, QUICK, -1), "`seed`"), ((training.returns,), "must be a MarketData"),
+        ((training, QUICK, 0, False, None, tmp_path), "`checkpoint`"),
+        ((training, QUICK, 0, False, None, tmp_path / "none" / "x.safetensors"), "`checkpoint`"),
+        ((training, replace(QUICK, holdout=0.01)), "larger `holdout`"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=text):
+            train_generator(*arguments)
+
+
+def test_names_and_indices_of_regimes_are_the_same(pipeline):
+    names = ["bull"] * 30 + ["bear"] * 34
+    by_name, by_index = (
+        pipeline(2, 64, regimes=given, generator=seeded(1)).returns for given in (names, [REGIMES.index(x) for x in names])
+    )
+    np.testing.assert_array_equal(by_name, by_index)
+
+
+def test_quantile_maps_hand_nan_through():
+    """numba would read beside the table."""
+    table = quantile_table(np.random.default_rng(0).standard_normal((100, 1)))
+    np.testing.assert_array_equal(to_gaussian(np.array([[np.nan]]), table), [[np.nan]])
+
+
+@pytest.mark.parametrize("scheduler", [DDPMScheduler, DDIMScheduler])
+def test_other_schedulers_take_the_place_of_the_solver(pipeline, scheduler):
+    before = pipeline.scheduler
+    pipeline.scheduler = scheduler.from_config(before.config)
+    try:
+        drawn = pipeline(200, generator=seeded(), num_inference_steps=50)
+    finally:
+        pipeline.scheduler = before
+    expected = pipeline(200, generator=seeded(1))
+    assert drawn.benchmark_returns.std() == pytest.approx(expected.benchmark_returns.std(), rel=0.25)
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -522,6 +574,16 @@ def test_ddpm_scheduler_can_take_the_place_of_the_solver(folder, training):
         ({"num_inference_steps": 2000}, "`num_inference_steps` must lie in 1 to 1000"),
         ({"num_inference_steps": 0}, "`num_inference_steps` must lie in 1 to 1000"),
         ({"guidance_scale": np.nan}, "`guidance_scale` must be a number"),
+        ({"guidance_scale": 1000.0}, "`guidance_scale` must be a number from 0 to 10"),
+        ({"guidance_scale": "a"}, "`guidance_scale` must be a number from 0 to 10"),
+        ({"num_inference_steps": 1.5}, "`num_inference_steps` must be a whole number"),
+        ({"volatility": 30.0}, "at most 5"),
+        ({"volatility": True}, "`volatility` must be numbers"),
+        ({"volatility": "high"}, "`volatility` must be numbers"),
+        ({"generator": 3}, "must be a torch.Generator"),
+        ({"regimes": ["bull", "up"] * 32}, "Unknown regime 'up'"),
+        ({"history": "AAPL"}, "got str"),
+        ({"history": np.full((64, 4), 100.0)}, "look like prices"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(pipeline, arguments, text):

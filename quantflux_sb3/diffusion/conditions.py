@@ -17,6 +17,8 @@ KINDS = ("none", "regime", "volatility", "both")
 N_MAPS = len(REGIMES) + 2
 #: Gaussian score beyond which a volatility is not shown to the network but scales the returns.
 SCORE_BOUND = 2.0
+#: Largest volatility that can be asked for; returns of more have no meaning.
+MOST_VOLATILITY = 5.0
 #: Annualised volatilities at which the dial is checked.
 DIAL_VOLATILITIES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.6)
 
@@ -104,23 +106,25 @@ class VolatilityScale:
 
 def parse_regimes(regimes: str | np.ndarray | None, n_paths: int, n_days: int) -> np.ndarray | None:
     """
-    :param regimes: a name of ``REGIMES`` for all days, or indices (n_days,) or (n_paths, n_days)
+    :param regimes: a name of ``REGIMES`` for all days, or names or indices (n_days,) or (n_paths, n_days)
     :return: indices (n_paths, n_days), or None
     :raises ValueError: if a regime is unknown or the shape is wrong
     """
     if regimes is None:
         return None
-    if isinstance(regimes, str):
-        if regimes not in REGIMES:
-            raise ValueError(f"Unknown regime '{regimes}'; expected one of {list(REGIMES)}.")
-        return np.full((n_paths, n_days), REGIMES.index(regimes))
     indices = np.asarray(regimes)
+    if indices.dtype.kind == "U":
+        unknown = set(indices.reshape(-1).tolist()) - set(REGIMES)
+        if unknown:
+            raise ValueError(f"Unknown regime '{min(unknown)}'; expected one of {list(REGIMES)}.")
+        indices = np.vectorize(REGIMES.index, otypes=[np.int64])(indices)
+        if indices.ndim == 0:
+            return np.full((n_paths, n_days), indices)
     if not np.issubdtype(indices.dtype, np.integer):
-        raise ValueError(
-            f"`regimes` must be a name of {list(REGIMES)} or integer indices into it; got {indices.dtype} values."
-        )
-    if indices.size and (indices.min() < 0 or indices.max() >= len(REGIMES)):
-        raise ValueError(f"Unknown regime {indices.min()} or {indices.max()}; expected 0 to {len(REGIMES) - 1}: {REGIMES}.")
+        raise ValueError(f"`regimes` must be names of {list(REGIMES)} or integer indices into it; got {indices.dtype} values.")
+    unknown = indices[(indices < 0) | (indices >= len(REGIMES))]
+    if unknown.size:
+        raise ValueError(f"Unknown regime {unknown.flat[0]}; expected 0 to {len(REGIMES) - 1}: {REGIMES}.")
     return _broadcast("regimes", indices, n_paths, n_days)
 
 
@@ -132,10 +136,16 @@ def parse_volatility(volatility: float | np.ndarray | None, n_paths: int, n_days
     """
     if volatility is None:
         return None
-    values = np.asarray(volatility, dtype=np.float64)
-    if not np.isfinite(values).all() or (values <= 0.0).any():
-        bad = values[~(np.isfinite(values) & (values > 0.0))].flat[0]
-        raise ValueError(f"`volatility` must be positive, annualised (0.25 is 25 % a year); got {bad}.")
+    values = np.asarray(volatility)
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"`volatility` must be numbers, annualised (0.25 is 25 % a year); got {volatility!r}.")
+    values = values.astype(np.float64)
+    bad = values[~((values > 0.0) & (values <= MOST_VOLATILITY))]
+    if bad.size:
+        raise ValueError(
+            f"`volatility` must be positive, annualised (0.25 is 25 % a year), and at most {MOST_VOLATILITY:g}; "
+            f"got {bad.flat[0]}."
+        )
     return np.full((n_paths, n_days), float(values)) if values.ndim == 0 else _broadcast("volatility", values, n_paths, n_days)
 
 

@@ -1,11 +1,17 @@
 """Settings of the generator: one frozen dataclass of plain values."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 
 #: Days per point of a diffused path; daily values are interpolated between block means.
 BLOCK_DAYS = 4
 #: Shortest training history [days]; about three years.
 MIN_TRAIN_DAYS = 750
+#: Shortest window [days]: calibration looks at autocorrelations up to 40 days.
+LEAST_WINDOW = 48
+#: Largest weight of the conditions; beyond it paths leave everything that was seen.
+MOST_GUIDANCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class GeneratorConfig:
     n_calibration_samples: int = 4000
 
     def __post_init__(self) -> None:
+        self._check_types()
         object.__setattr__(self, "channels", tuple(int(width) for width in self.channels))
         self._check_positive()
         self._check_shape()
@@ -94,6 +101,16 @@ class GeneratorConfig:
     def history_blocks(self) -> int:
         return self.history_days // BLOCK_DAYS
 
+    def _check_types(self) -> None:
+        if isinstance(self.channels, (str, int, float)):
+            raise ValueError(f"`channels` must be a width per level, as (16, 32); got {self.channels!r}.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and (isinstance(value, bool) or not isinstance(value, Integral)):
+                raise ValueError(f"`{field.name}` must be a whole number; got {value!r}.")
+            if field.type is float and (isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value)):
+                raise ValueError(f"`{field.name}` must be a finite number; got {value!r}.")
+
     def _check_positive(self) -> None:
         names = (
             "window", "history_days", "n_train_steps", "batch_size", "learning_rate", "eval_interval", "patience",
@@ -102,6 +119,16 @@ class GeneratorConfig:
         for name in names:
             if not getattr(self, name) > 0:
                 raise ValueError(f"`{name}` must be positive; got {getattr(self, name)}.")
+        for name in ("weight_decay", "volatility_jitter"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` may not be negative; got {getattr(self, name)}.")
+        if not 0.0 <= self.guidance_scale <= MOST_GUIDANCE:
+            raise ValueError(f"`guidance_scale` must lie in 0 to {MOST_GUIDANCE:g}; got {self.guidance_scale}.")
+        if self.num_inference_steps > self.num_train_timesteps:
+            raise ValueError(
+                f"`num_inference_steps` may not exceed the {self.num_train_timesteps} `num_train_timesteps`; "
+                f"got {self.num_inference_steps}."
+            )
 
     def _check_shape(self) -> None:
         if not self.channels or any(width <= 0 or width % 8 for width in self.channels):
@@ -111,6 +138,10 @@ class GeneratorConfig:
             raise ValueError(
                 f"`window` and `history_days` must be multiples of {BLOCK_DAYS}, and window + 2 * history_days of "
                 f"{BLOCK_DAYS * step} for {len(self.channels)} channels; got {self.window} and {self.history_days}."
+            )
+        if self.window < LEAST_WINDOW:
+            raise ValueError(
+                f"`window` must be at least {LEAST_WINDOW} days (clustering is matched up to 40); got {self.window}."
             )
         if self.history_days > self.window:
             raise ValueError(f"`history_days` may not exceed the window of {self.window}; got {self.history_days}.")

@@ -1,6 +1,7 @@
 """The generator as a diffusers pipeline: conditions in, paths of returns out; saved and loaded like any other."""
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils import logging as diffusers_logging
 
 from quantflux_sb3.diffusion.conditions import build_conditions, parse_regimes, parse_volatility
-from quantflux_sb3.diffusion.config import BLOCK_DAYS
+from quantflux_sb3.diffusion.config import BLOCK_DAYS, MOST_GUIDANCE
 from quantflux_sb3.diffusion.network import load_unet
 from quantflux_sb3.diffusion.sampling import PathSampler
 from quantflux_sb3.diffusion.state import ARRAYS_FILE, RECORD_FILE, GeneratorState
@@ -40,7 +41,7 @@ class RegimeDDPMPipeline(DiffusionPipeline):
     the assets' residuals, the assets' betas, and the benchmark's trend; the network corrects the best linear denoiser of them.
     Daily returns follow from the paths and Gaussian noise; a network for the noise learned nothing and was dropped. All is
     then calibrated on the training years. Build one with
-    :func:`train_generator`. Sampling uses DPM-Solver++; any scheduler made from its config can take its place, e.g.
+    :func:`train_generator`. Sampling uses DPM-Solver++; DDPM and DDIM made from its config can take its place, e.g.
     ``pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)`` with ``num_inference_steps=1000``.
 
     :param unet: the denoising network
@@ -75,13 +76,13 @@ class RegimeDDPMPipeline(DiffusionPipeline):
         """
         :param n_paths: paths to draw
         :param n_days: length of each; one window if not given. Longer paths continue from their last observed days.
-        :param regimes: a name of ``REGIMES`` for all days, or indices into it (n_days,) or (n_paths, n_days)
+        :param regimes: a name of ``REGIMES`` for all days, or names or indices into it (n_days,) or (n_paths, n_days)
         :param volatility: of the benchmark, annualised: one number, or (n_days,) or (n_paths, n_days)
         :param generator: source of all randomness
         :param guidance_scale: weight of the conditions, 1 is plain conditional sampling; the config's if not given.
             Calibration was done at the config's.
         :param num_inference_steps: denoising steps; the config's if not given
-        :param batch_size: paths per call of the network; changes the speed only
+        :param batch_size: paths per call of the network; changes the speed only, unless the scheduler draws noise of its own
         :param history: days that the paths continue: a market with the generator's assets, or simple returns, benchmark first
             (n_history_days, 1 + n_assets); a window of them at least. Their volatility and trend are continued.
         :param return_dict: give a :class:`RegimeDDPMOutput` and not a tuple
@@ -90,8 +91,12 @@ class RegimeDDPMPipeline(DiffusionPipeline):
         """
         n_paths, batch_size = _positive_int("n_paths", n_paths), _positive_int("batch_size", batch_size)
         n_days = _positive_int("n_days", self.state.config.window if n_days is None else n_days)
-        if guidance_scale is not None and not 0.0 <= guidance_scale < np.inf:
-            raise ValueError(f"`guidance_scale` must be a number >= 0; got {guidance_scale}.")
+        if guidance_scale is not None and not (isinstance(guidance_scale, Real) and 0.0 <= guidance_scale <= MOST_GUIDANCE):
+            raise ValueError(f"`guidance_scale` must be a number from 0 to {MOST_GUIDANCE:g}; got {guidance_scale!r}.")
+        if num_inference_steps is not None and not isinstance(num_inference_steps, Integral):
+            raise ValueError(f"`num_inference_steps` must be a whole number; got {num_inference_steps!r}.")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise ValueError(f"`generator` must be a torch.Generator, as torch.Generator().manual_seed(0); got {generator!r}.")
         length = max(-(-n_days // BLOCK_DAYS) * BLOCK_DAYS, self.state.config.window)  # whole blocks, a window at least
         parsed = parse_regimes(regimes, n_paths, n_days), parse_volatility(volatility, n_paths, n_days)
         past = None if history is None else self.state.encode_history(history, n_paths, _numpy_generator(generator))
@@ -144,6 +149,9 @@ class RegimeDDPMPipeline(DiffusionPipeline):
         """
         super().save_pretrained(save_directory, **kwargs)
         self.state.save(Path(save_directory))
+        readable = (Path(save_directory) / "model_index.json").stat().st_mode
+        for file in Path(save_directory).rglob("*.safetensors"):  # safetensors keeps its files to their owner
+            file.chmod(readable)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs: Any) -> "RegimeDDPMPipeline":
@@ -156,8 +164,8 @@ class RegimeDDPMPipeline(DiffusionPipeline):
         missing = [name for name in _FILES if not (folder / name).is_file()]
         if missing:
             raise ValueError(
-                f"'{folder}' is not a saved RegimeDDPMPipeline: {missing[0]} is missing. "
-                "Give the folder that save_pretrained wrote."
+                f"'{folder}' is not a saved RegimeDDPMPipeline: {missing[0]} is missing. Give the local folder that "
+                "save_pretrained wrote; that of a run is its folder 'generator'."
             )
         diffusers_logging.disable_progress_bar()  # two small files; a bar would only be noise
         try:
@@ -181,5 +189,5 @@ def _numpy_generator(generator: torch.Generator | None) -> np.random.Generator:
 
 def _positive_int(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"`{name}` must be a whole number >= 1; got {value}.")
+        raise ValueError(f"`{name}` must be a whole number >= 1; got {value!r}.")
     return int(value)

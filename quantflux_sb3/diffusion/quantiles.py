@@ -83,7 +83,9 @@ def _interpolate_rows(values: np.ndarray, source: np.ndarray, target: np.ndarray
             hint[bucket] = at
         for row in range(n_rows):
             value = values[row, series]
-            if value <= low:
+            if np.isnan(value):
+                out[row, series] = value
+            elif value <= low:
                 out[row, series] = images[0] + slope_beyond * (value - low)
             elif value >= high:
                 out[row, series] = images[last] + slope_beyond * (value - high)

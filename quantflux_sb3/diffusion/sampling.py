@@ -6,6 +6,7 @@ them.
 """
 
 from collections.abc import Callable
+from inspect import signature
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ class PathSampler:
         gaussians = [self.linear.given(one, n_seen, before, known) for one in guides]
         channels = [torch.from_numpy(one[:, -n_seen:]).float().transpose(1, 2) for one in guides]
         extras = [torch.cat([one, history], dim=1).to(device) for one in channels]
-        self.scheduler.set_timesteps(timesteps=spaced_timesteps(self.scheduler.config.num_train_timesteps, steps))
+        self._set_timesteps(steps)
         for timestep in self.scheduler.timesteps:
             # 1. predict v given the conditions, and away from the unconditional prediction (Ho and Salimans, 2022, eq. 6)
             level = self.scheduler.alphas_cumprod[timestep].to(device).expand(len(sample))
@@ -87,6 +88,13 @@ class PathSampler:
             # 2. previous sample: x_t -> x_t-1
             sample = self.scheduler.step(prediction, timestep, sample, generator=generator).prev_sample
         return sample
+
+    def _set_timesteps(self, steps: int) -> None:
+        """Spaced as :func:`spaced_timesteps` says, where the scheduler takes timesteps (DDIM spaces them itself)."""
+        if "timesteps" in signature(self.scheduler.set_timesteps).parameters:
+            self.scheduler.set_timesteps(timesteps=spaced_timesteps(self.scheduler.config.num_train_timesteps, steps))
+        else:
+            self.scheduler.set_timesteps(steps)
 
 
 def history_channels(sample: torch.Tensor, history: torch.Tensor | None) -> torch.Tensor:

@@ -165,7 +165,10 @@ class GeneratorState:
             if history.assets != self.record.assets:
                 raise ValueError(f"The generator has the assets {list(self.record.assets)}; got {list(history.assets)}.")
             history = np.column_stack([history.benchmark_returns, history.returns])
-        values, n_series = np.asarray(history, dtype=np.float64), 1 + len(self.record.assets)
+        values, n_series = np.asarray(history), 1 + len(self.record.assets)
+        if values.dtype.kind not in "iuf":
+            raise ValueError(f"`history` must be a market or an array of simple returns; got {type(history).__name__}.")
+        values = values.astype(np.float64)
         if values.ndim != 2 or values.shape[1] != n_series or len(values) < self.config.window:
             raise ValueError(
                 f"`history` has shape {values.shape}; expected at least {self.config.window} days x {n_series} series, "
@@ -174,6 +177,8 @@ class GeneratorState:
         if not np.isfinite(values).all() or values.min() <= -1.0:
             row = int(np.argwhere(~np.isfinite(values) | (values <= -1.0))[0][0])
             raise ValueError(f"`history` must be finite simple returns above -1; first bad row is {row}. Fill or drop it.")
+        if np.median(np.abs(values)) > 0.5:
+            raise ValueError("`history` must be simple returns (0.01 is 1 %); these look like prices. Give their changes.")
         return np.log1p(values)
 
     def noise_shape(self, n_paths: int, n_days: int) -> tuple[int, int, int]:

@@ -25,7 +25,7 @@ from quantflux_sb3.diffusion.pipeline import RegimeDDPMPipeline
 from quantflux_sb3.diffusion.sampling import PathSampler, history_channels
 from quantflux_sb3.diffusion.state import GeneratorState
 from quantflux_sb3.diffusion.windows import TrainingWindows, shuffled, training_record
-from quantflux_sb3.market.data import MarketData
+from quantflux_sb3.market.data import MarketData, check_prices_move
 from quantflux_sb3.regimes import RegimeDetector, RuleRegimes
 
 logger = logging.getLogger(__name__)
@@ -56,12 +56,11 @@ def train_generator(
         interrupted training of the same market, settings and seed goes on from there
     :param accelerator: for another device, several processes or mixed precision, e.g.
         ``Accelerator(mixed_precision="bf16")``; CUDA in full precision if not given and there, else the CPU
-    :raises ValueError: if the market is too short, or the checkpoint belongs to another training
+    :raises ValueError: if the market is too short, a price never moves, a setting makes no sense, or the checkpoint belongs to
+        another training
     """
     config = config or GeneratorConfig()
-    least = max(MIN_TRAIN_DAYS, math.ceil(config.span_days / (2.0 * config.holdout)))
-    if market.n_days < least:
-        raise ValueError(f"A generator needs at least {least} training days; got {market.n_days}. Use a longer history.")
+    _check(market, config, seed, Path(checkpoint) if checkpoint else None, accelerator)
     detector = detector or RuleRegimes()
     windows = TrainingWindows.build(market, detector, config, np.random.default_rng([seed, _FIT]))
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
@@ -74,6 +73,24 @@ def train_generator(
     state = calibrate(state, windows, sampler, np.random.default_rng([seed, _CALIBRATION]))
     # The memory layout of an array decides the last bit of sums over it: use the one that a loaded generator will have.
     return RegimeDDPMPipeline(unet, scheduler, GeneratorState.from_arrays(config, state.record, state.arrays()))
+
+
+def _check(
+    market: MarketData, config: GeneratorConfig, seed: int, checkpoint: Path | None, accelerator: Accelerator | None
+) -> None:
+    if not isinstance(market, MarketData):
+        raise ValueError(f"`market` must be a MarketData, see MarketData.from_prices; got {type(market).__name__}.")
+    least = max(MIN_TRAIN_DAYS, math.ceil(config.span_days / (2.0 * config.holdout)))
+    if market.n_days < least:
+        remedy = "a longer history" if least == MIN_TRAIN_DAYS else "a longer history or a larger `holdout`"
+        raise ValueError(f"A generator needs at least {least} training days; got {market.n_days}. Use {remedy}.")
+    check_prices_move(market)
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"`seed` must be a whole number >= 0; got {seed!r}.")
+    if checkpoint is not None and (checkpoint.is_dir() or not checkpoint.parent.is_dir()):
+        raise ValueError(f"`checkpoint` must be a file (.safetensors) in an existing folder; got '{checkpoint}'.")
+    if accelerator is not None and not isinstance(accelerator, Accelerator):
+        raise ValueError(f"`accelerator` must be an accelerate.Accelerator; got {accelerator!r}.")
 
 
 @dataclass(frozen=True)
@@ -130,6 +147,7 @@ class _Trainer:
         for current, best in zip(weights, stopping.best_weights, strict=True):
             current.data.copy_(best)
         logger.info("kept the weights of step %d", stopping.best_step)
+        unet = accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # in full precision, as it will be loaded
         return unet.to("cpu").eval(), stopping
 
     def _loss(self, unet: UNet1DModel, batch: _Batch) -> torch.Tensor:

@@ -273,3 +273,14 @@ def _signal(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ValueError(f"Exogenous feature '{name}' has NaN or infinite values; fill or drop them first.")
     return _read_only(array)
+
+
+def check_prices_move(market: MarketData) -> None:
+    """
+    :param market: the training years
+    :raises ValueError: if the prices of an asset, or the benchmark, never move in them
+    """
+    names, returns = (*market.assets, market.benchmark), np.column_stack([market.returns, market.benchmark_returns])
+    still = [name for name, spread in zip(names, returns.std(axis=0), strict=True) if not spread > 0.0]
+    if still:
+        raise ValueError(f"The prices of {still} never move in the training years; drop them.")
