@@ -140,8 +140,6 @@ class GeneratorConfig:
                 f"{BLOCK_DAYS * step} for {len(self.channels)} channels; got {self.window} and {self.history_days}."
             )
         if self.window < LEAST_WINDOW:
-            raise ValueError(
-                f"`window` must be at least {LEAST_WINDOW} days (clustering is matched up to 40); got {self.window}."
-            )
+            raise ValueError(f"`window` must be at least {LEAST_WINDOW} days, for lags up to 40; got {self.window}.")
         if self.history_days > self.window:
             raise ValueError(f"`history_days` may not exceed the window of {self.window}; got {self.history_days}.")
