@@ -152,13 +152,11 @@ class ReturnCalibration:
     :param maps: transport of the covariance, per round (2, n_rounds, n_series, n_series)
     :param source_tables: quantiles before, per round (2, n_rounds, n_series, n_grid)
     :param target_table: quantiles of training returns (n_series, n_grid)
-    :param shift: added at last (n_series,)
     """
 
     maps: np.ndarray
     source_tables: np.ndarray
     target_table: np.ndarray
-    shift: np.ndarray
 
     @classmethod
     def fit(cls, positions: list[np.ndarray], real: np.ndarray, n_rounds: int) -> "ReturnCalibration":
@@ -170,18 +168,7 @@ class ReturnCalibration:
         target, covariance = quantile_table(_rows(real)), np.cov(_rows(real).T)
         fitted = [_alternate(_rows(logs), covariance, target, n_rounds) for logs in positions]
         maps, tables = (np.stack(part) for part in zip(*fitted, strict=True))
-        return cls(maps, tables, target, np.zeros(len(target)))
-
-    def centred(self, decoded: list[np.ndarray], mean: np.ndarray, window: int) -> "ReturnCalibration":
-        """
-        The same, shifted so that the mean is right as well.
-
-        :param decoded: log returns of whole paths before the maps (n, n_days, n_series) each
-        :param mean: that they should have (n_series,)
-        :param window: days of a path's first window
-        """
-        mapped = np.concatenate([_rows(self.apply(logs, window)) for logs in decoded])
-        return replace(self, shift=self.shift + mean - mapped.mean(axis=0))
+        return cls(maps, tables, target)
 
     def apply(self, logs: np.ndarray, window: int) -> np.ndarray:
         """
@@ -194,7 +181,7 @@ class ReturnCalibration:
     def _apply(self, logs: np.ndarray, maps: np.ndarray, tables: np.ndarray) -> np.ndarray:
         for matrix, table in zip(maps, tables, strict=True):
             logs = match_quantiles(logs @ matrix, table, self.target_table, TAIL_SLOPE)
-        return logs + self.shift
+        return logs
 
 
 def _alternate(values: np.ndarray, covariance: np.ndarray, target: np.ndarray, n_rounds: int) -> tuple[np.ndarray, np.ndarray]:

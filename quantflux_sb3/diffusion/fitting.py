@@ -61,15 +61,8 @@ def calibrate(
     """
     fit = _Fit(windows, sampler, rng, torch.Generator().manual_seed(int(rng.integers(2**62))))
     calibrations: list[Calibration] = []
-    logs: list[np.ndarray] = []
     for kind in range(len(KINDS)):
-        calibration, decoded = fit.one_kind(state, kind, calibrations[-1] if kind else None)
-        calibrations, logs = [*calibrations, calibration], logs + decoded
-    # Without conditions few windows are crises: the other kinds, drawn under those of the training years, help to match them.
-    # The mean is that of the kind itself.
-    own = logs[: len(SETS + MORE_SETS)]
-    returns = fit.returns(own, RETURN_ROUNDS)
-    calibrations[0] = replace(calibrations[0], returns=returns.centred(own, windows.logs.mean(axis=0), state.config.window))
+        calibrations.append(fit.one_kind(state, kind, calibrations[-1] if kind else None))
     return fit.dial(replace(state, calibrations=tuple(calibrations)))
 
 
@@ -122,10 +115,9 @@ class _Fit:
     rng: np.random.Generator
     generator: torch.Generator
 
-    def one_kind(self, state: GeneratorState, kind: int, before: Calibration | None) -> tuple[Calibration, list[np.ndarray]]:
+    def one_kind(self, state: GeneratorState, kind: int, before: Calibration | None) -> Calibration:
         """
         :param before: calibration of the kind before, to start from
-        :return: the kind's calibration, and the log returns that its last map was fitted on
         """
         windows, config = self.windows, state.config
         n = config.n_calibration_samples
@@ -148,7 +140,7 @@ class _Fit:
         calibration = replace(calibration, returns=self.returns(logs, RETURN_ROUNDS))
         for _ in range(PURE_ROUNDS if pure is not None else 0):  # the last map has moved the means of regimes a little
             calibration = _match_pure(state, calibration, pure)
-        return calibration, logs
+        return calibration
 
     def returns(self, logs: list[np.ndarray], n_rounds: int) -> ReturnCalibration:
         """

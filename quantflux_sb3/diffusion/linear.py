@@ -72,7 +72,8 @@ class LinearDenoiser:
         """Principal variances and directions of what is seen, and its regression on what is known (n_known, n_seen)."""
         if (kind, n_known) not in self._bases:
             covariance, n_channels = self.covariance[kind], self.weights.shape[2]
-            starts, n_blocks = np.arange(n_channels)[:, None] * (len(covariance) // n_channels), len(covariance) // n_channels
+            n_blocks = len(covariance) // n_channels
+            starts = np.arange(n_channels)[:, None] * n_blocks
             known = (starts + np.arange(n_known)).reshape(-1)
             seen = (starts + np.arange(n_blocks - n_seen, n_blocks)).reshape(-1)
             ridge = KNOWN_RIDGE * np.eye(len(known))
