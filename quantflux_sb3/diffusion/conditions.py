@@ -114,9 +114,9 @@ def parse_regimes(regimes: str | np.ndarray | None, n_paths: int, n_days: int) -
         return None
     indices = np.asarray(regimes)
     if indices.dtype.kind == "U":
-        unknown = set(indices.reshape(-1).tolist()) - set(REGIMES)
-        if unknown:
-            raise ValueError(f"Unknown regime '{min(unknown)}'; expected one of {list(REGIMES)}.")
+        unknown_names = set(indices.reshape(-1).tolist()) - set(REGIMES)
+        if unknown_names:
+            raise ValueError(f"Unknown regime '{min(unknown_names)}'; expected one of {list(REGIMES)}.")
         indices = np.vectorize(REGIMES.index, otypes=[np.int64])(indices)
         if indices.ndim == 0:
             return np.full((n_paths, n_days), indices)

@@ -56,7 +56,7 @@ class DailyModel:
     def fit(cls, noise: np.ndarray, paths: np.ndarray) -> "DailyModel":
         """
         :param noise: daily parts of the training market, per draw of its paths (n_draws, n_days, n_series)
-        :param paths: the paths, the market's volatility first (n_draws, n_days, n_paths)
+        :param paths: volatilities and betas, the market's volatility first (n_draws, n_days, n_series + n_assets)
         """
         raw = kernel_mean(noise[..., 0].T, trend_kernel())
         moments = np.array([raw.mean(), raw.std()])
@@ -97,7 +97,7 @@ class DailyModel:
         innovations: np.ndarray, coupling: np.ndarray,
     ) -> np.ndarray:  # fmt: skip
         """
-        :param paths: the market's volatility first (n_paths, n_days, n_paths)
+        :param paths: volatilities and betas, the market's volatility first (n_paths, n_days, n_series + n_assets)
         :param trend: trend path (n_paths, n_days)
         :param shift: further drift of the market's noise (n_paths, n_days)
         :param strays: change of the slow part of the market's noise; -1 removes it (n_paths, n_days)
